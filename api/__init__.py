@@ -1,0 +1,1 @@
+"""What people touch: GraphQL, the console, the command line, and the ASGI whole that serves them."""

@@ -1,0 +1,71 @@
+"""Passwords of people: argon2id, in a thread, few at a time, and remembered for a moment.
+
+docker sends the password with every token request, and one check costs a tenth of a second and 64 MiB. So a password
+that was just verified is remembered, as a keyed hash and bound to the very stored hash it matched: a changed password
+is never accepted from memory.
+"""
+
+import asyncio
+import hmac
+import secrets
+from collections import OrderedDict
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from registry.errors import Invalid
+
+SHORTEST = 8
+LONGEST = 1024
+REMEMBERED = 1024
+AT_ONCE = 2
+
+
+class PasswordTooWeak(Invalid):
+    code = "PASSWORD_INVALID"
+
+
+class Passwords:
+    """One per process. `_memory` maps a keyed hash of (stored hash, password) to nothing: presence is the verdict."""
+
+    def __init__(self) -> None:
+        self._hasher = PasswordHasher()
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._key = secrets.token_bytes(32)
+        self._memory: OrderedDict[bytes, None] = OrderedDict()
+        self._nobody = self._hasher.hash(secrets.token_hex(16))
+
+    async def hash(self, password: str) -> str:
+        """Raises `PasswordTooWeak`."""
+        check(password)
+        async with self._turns:
+            return await asyncio.to_thread(self._hasher.hash, password)
+
+    async def matches(self, stored: str | None, password: str) -> bool:
+        """Takes as long for a user who does not exist (`stored` none) as for one who does."""
+        print_of_both = hmac.digest(self._key, f"{stored}\0{password}".encode(), "sha256")
+        if stored is not None and print_of_both in self._memory:
+            self._memory.move_to_end(print_of_both)
+            return True
+        async with self._turns:
+            good = await asyncio.to_thread(self._verify, stored or self._nobody, password[:LONGEST])
+        if not good or stored is None:
+            return False
+        self._memory[print_of_both] = None
+        if len(self._memory) > REMEMBERED:
+            self._memory.popitem(last=False)
+        return True
+
+    def _verify(self, stored: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(stored, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+
+def check(password: str) -> None:
+    if not SHORTEST <= len(password) <= LONGEST:
+        raise PasswordTooWeak(
+            f"A password must have {SHORTEST} to {LONGEST} characters; this one has {len(password)}.",
+            path=["password"],
+        )

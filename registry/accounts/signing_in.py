@@ -1,0 +1,119 @@
+"""From a name and a secret to an actor. Every door signs people in through here.
+
+A person's password or a random secret may stand where a password is asked for; secrets are told by their prefix. All
+failures say the same words and take the same time, whatever was wrong; the audit log knows which it was. Failures
+are throttled per user and address.
+"""
+
+import base64
+import binascii
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from policies.access import Level
+from registry.access.finding import SignInEnded
+from registry.accounts import credentials
+from registry.accounts.passwords import Passwords
+from registry.accounts.throttling import Throttle
+from registry.actors import ANONYMOUS, Actor, ActorKind
+from registry.errors import SignInFailed
+from registry.keys import Keys
+from registry.work import Work
+
+# docker sends an identity token under this name, containerd under none at all.
+TOKEN_NAMES = frozenset({"<token>", ""})
+
+BY_SECRET = """
+    SELECT c.id AS credential_id, c.level, c.kind, c.expires_at, c.revoked_at, u.id, u.name, u.account_id,
+        u.generation, u.suspended_at
+    FROM credential c JOIN users u ON u.id = c.user_id WHERE c.secret_hash = $1
+"""
+BY_NAME = "SELECT id, name, account_id, generation, suspended_at, password_hash FROM users WHERE name = $1"
+# Written at most once a minute: the last use is for people to read, not worth a write for every pull.
+USED = """
+    UPDATE credential SET last_used_at = $2, last_used_from = $3
+    WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2 - interval '1 minute')
+"""
+FAILED = "Signing in failed: the name and the password or token do not belong together."
+
+
+@dataclass(slots=True)
+class Gate:
+    """What signing in remembers between requests of this process."""
+
+    keys: Keys
+    passwords: Passwords = field(default_factory=Passwords)
+    throttle: Throttle = field(default_factory=Throttle)
+
+
+def read_basic(value: str) -> tuple[str, str]:
+    """Name and secret of a Basic credential (RFC 7617, UTF-8). Raises `SignInFailed`."""
+    try:
+        name, colon, secret = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise SignInFailed("The Authorization header does not hold a name and a password.") from None
+    if not colon or "\x00" in name:
+        raise SignInFailed("The Authorization header does not hold a name and a password.")
+    return name, secret
+
+
+async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
+    """The actor behind a name and a secret. Raises `SignInFailed`, `SignInEnded` or `TooManySignIns`.
+
+    `work` is an anonymous one; what it records on failure names whom the caller claimed to be.
+    """
+    source = work.origin.source or ""
+    work.attempt("user.sign_in", name)
+    gate.throttle.check(name, source, work.now)
+    try:
+        if credentials.looks_like_secret(secret):
+            actor = await _by_secret(work, gate, name, secret)
+        else:
+            actor = await _by_password(work, gate, name, secret)
+    except SignInFailed:
+        gate.throttle.failed(name, source, work.now)
+        work.actor = replace(ANONYMOUS, name=name or "anonymous")
+        raise
+    gate.throttle.succeeded(name, source)
+    return actor
+
+
+async def _by_secret(work: Work, gate: Gate, name: str, secret: str) -> Actor:
+    row = await work.fetchrow(BY_SECRET, gate.keys.hash_secret(secret))
+    if row is None or (name not in TOKEN_NAMES and name != row["name"]):
+        raise SignInFailed(FAILED, truth="no such token, or it belongs to another user")
+    _check_credential(work, row)
+    await work.execute(USED, row["credential_id"], work.now, work.origin.source)
+    return _actor(row, credential_id=row["credential_id"], level=Level(row["level"]))
+
+
+async def _by_password(work: Work, gate: Gate, name: str, password: str) -> Actor:
+    row = await work.fetchrow(BY_NAME, name)
+    stored = row["password_hash"] if row is not None else None
+    if not await gate.passwords.matches(stored, password) or row is None:
+        raise SignInFailed(FAILED, truth="no such user" if row is None else "wrong password")
+    if row["suspended_at"] is not None:
+        raise SignInFailed(FAILED, truth="the user is suspended")
+    return _actor(row)
+
+
+def _check_credential(work: Work, row: Any) -> None:
+    """Who holds the secret may be told why it no longer works. Raises `SignInEnded`."""
+    if row["suspended_at"] is not None:
+        raise SignInEnded("Signing in failed: the user of this token is suspended.")
+    if row["revoked_at"] is not None:
+        raise SignInEnded(f"Signing in failed: this token was revoked on {row['revoked_at']:%Y-%m-%d %H:%M:%S UTC}.")
+    if row["expires_at"] is not None and row["expires_at"] <= work.now:
+        raise SignInEnded(f"Signing in failed: this token expired at {row['expires_at']:%Y-%m-%d %H:%M:%S UTC}.")
+
+
+def _actor(row: Any, **credential: Any) -> Actor:
+    return Actor(
+        ActorKind.USER,
+        row["name"],
+        user_id=row["id"],
+        account_id=row["account_id"],
+        generation=row["generation"],
+        **credential,
+    )
+

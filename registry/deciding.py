@@ -1,0 +1,158 @@
+"""The verdict on one act at one place, and the words of a refusal. Pure: all facts stand in the place.
+
+Order matters: who may not see a thing hears that it does not exist, in the very words used when it does not; only
+who may see it is told what is missing. Ceilings come last, so that they can only take away.
+"""
+
+from policies.access import Law, Level
+from registry.actors import Actor
+from registry.errors import Denied, NotFound, Refusal, SignInFailed, Unauthenticated, Unavailable
+from registry.places import Place
+
+# What a registry token must have asked for. Acts that are not listed need no scope of their own.
+SCOPE_OF = {
+    "view": "pull",
+    "pull": "pull",
+    "push": "push",
+    "create_repository": "push",
+    "delete_tag": "delete",
+}
+
+# What is said to whom may not, in a person's words.
+WORDS = {
+    "view": "Seeing",
+    "pull": "Pulling from",
+    "push": "Pushing to",
+    "update": "Changing",
+    "publish": "Changing who can see",
+    "delete": "Deleting",
+    "delete_tag": "Deleting from",
+    "grant": "Granting permissions on",
+    "share": "Sharing",
+    "create_repository": "Creating a repository in",
+    "create_organization": "Creating an organization in",
+    "manage_users": "Managing users and credentials of",
+    "view_audit": "Reading the audit log of",
+    "view_quota": "Reading the quotas of",
+    "administer": "Administering",
+}
+
+
+class PlaceNotFound(NotFound):
+    """Absent or hidden. `detail["truth"]` says which, for the audit log alone."""
+
+
+class ScopeMissing(Unauthenticated):
+    """The registry token was not issued for this; the client should fetch one that is. `detail` holds the scope."""
+
+    code = "INSUFFICIENT_SCOPE"
+
+
+class LimitedByToken(Denied):
+    """The user may, but the credential used is limited to less."""
+
+    code = "LIMITED_BY_TOKEN"
+
+
+class Suspended(Denied):
+    code = "ACCOUNT_SUSPENDED"
+
+
+class ShareEnded(Denied):
+    code = "SHARE_ENDED"
+
+
+def decide(law: Law, actor: Actor, act: str, place: Place) -> None:
+    """Passes, or raises the refusal that its reader can act on."""
+    verdict = law.decide(place.roles, place.kind, act) if place.exists else None
+    if verdict is None or not verdict.allowed:
+        raise _refusal(law, actor, act, place)
+    if not actor.scope_covers(place.name, SCOPE_OF.get(act, "*")) and place.kind == "repository":
+        raise ScopeMissing(
+            f"The token used was not issued for this act on {place.name}; sign in again.",
+            scope=f"repository:{place.name}:{SCOPE_OF.get(act, '*')}",
+        )
+    if actor.ceiling is not None and not law.decide(actor.ceiling, place.kind, act).allowed:
+        raise LimitedByToken(
+            f"{WORDS[act]} {describe(place)} was refused: the token used is limited to {_name(actor.level)}. "
+            "Use a token of a higher level.",
+            level=_name(actor.level),
+        )
+
+
+def allows(law: Law, actor: Actor, act: str, place: Place) -> bool:
+    try:
+        decide(law, actor, act, place)
+    except Refusal:
+        return False
+    return True
+
+
+def is_denial(refusal: Refusal) -> bool:
+    """Whether somebody was kept from something, as against a request that was wrong or in vain."""
+    hidden = isinstance(refusal, PlaceNotFound) and refusal.detail.get("truth") == HIDDEN
+    return hidden or isinstance(refusal, Denied | Unauthenticated)
+
+
+def is_recorded(actor: Actor, refusal: Refusal) -> bool:
+    """What is protocol is no refusal: a token to be fetched anew, a first request without credentials, "not now"."""
+    if isinstance(refusal, SignInFailed):
+        return True
+    unasked = actor.anonymous and actor.scopes is None
+    return not unasked and not isinstance(refusal, ScopeMissing | Unavailable)
+
+
+HIDDEN = "exists, but the actor may not see it"
+ABSENT = "does not exist"
+
+
+def describe(place: Place) -> str:
+    return f"{place.kind} '{place.name}'" if place.kind != "platform" else "the platform"
+
+
+def not_found(place: Place) -> PlaceNotFound:
+    """The one sentence for what is absent and what is hidden."""
+    truth = HIDDEN if place.exists else ABSENT
+    return PlaceNotFound(
+        f"There is no {describe(place)} that you can see. Check the name, or ask a manager for a permission.",
+        truth=truth,
+        kind=place.kind,
+    )
+
+
+def _refusal(law: Law, actor: Actor, act: str, place: Place) -> Refusal:
+    if place.share_ended is not None and not law.decide(place.roles, place.kind, "view").allowed:
+        ended = place.share_ended.strftime("%Y-%m-%d %H:%M:%S UTC")
+        return ShareEnded(
+            f"Pulling from {describe(place)} was refused: its share with your account ended on {ended}. "
+            "Ask its owner to share it again.",
+            ended_at=ended,
+        )
+    if not place.exists or not law.decide(place.roles, place.kind, "view").allowed:
+        return not_found(place)
+    if law.decide(place.roles, place.kind, act).frozen:
+        return Suspended(
+            f"{WORDS[act]} {describe(place)} was refused: the account is suspended, so nothing may grow or change. "
+            "What it holds can still be seen, pulled and deleted. Ask the platform administrator.",
+        )
+    return _too_little(law, actor, act, place)
+
+
+def _too_little(law: Law, actor: Actor, act: str, place: Place) -> Denied:
+    needed, held = law.needed(place.kind, act), place.level
+    if needed is None:
+        who = {"platform": "a platform administrator", "account": "the owner of the account"}.get(place.kind)
+        return Denied(f"{WORDS[act]} {describe(place)} was refused: only {who or 'its owner'} may do that.")
+    holding = f"you hold {_name(held)}" if held else "you hold no permission"
+    organization = place.name.partition("/")[0]
+    return Denied(
+        f"{WORDS[act]} {describe(place)} was refused: {holding} in organization '{organization}' and need "
+        f"{_name(needed)}. A manager of organization '{organization}' or the owner of its account can grant it.",
+        held=_name(held),
+        needed=_name(needed),
+        organization=organization,
+    )
+
+
+def _name(level: Level | None) -> str:
+    return level.name if level else "NONE"

@@ -1,0 +1,67 @@
+"""The tree of refusals. Each has one stable code, and knows neither HTTP nor GraphQL.
+
+    Refusal
+    ├── Unauthenticated      nobody could be recognised, or the credential no longer holds
+    │   └── SignInFailed     a name and secret were offered and do not belong together
+    ├── Denied               somebody is known, and may not
+    │   └── QuotaExceeded    allowed, but there is no room
+    ├── NotFound             absent, or not to be seen by the one who asks: both look the same
+    ├── Invalid              the request itself is wrong
+    ├── Conflict             right in itself, but something stands in the way
+    └── Unavailable          not now: try again later
+
+A message says what was refused, why, and what to do now; it is shown to the person as it stands, so it never holds a
+secret or tells of things that person may not see. Codes are listed in docs/reference/errors.md, one line each.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class Refusal(Exception):
+    """What all refusals share: a stable `code`, a sentence, and `detail`, plain values that a program may read."""
+
+    code: ClassVar[str]
+
+    def __init__(self, message: str, **detail: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail: Mapping[str, Any] = detail
+
+
+class Unauthenticated(Refusal):
+    code = "UNAUTHENTICATED"
+
+
+class SignInFailed(Unauthenticated):
+    code = "SIGN_IN_FAILED"
+
+
+class Denied(Refusal):
+    code = "DENIED"
+
+
+class QuotaExceeded(Denied):
+    """`detail` holds key, scope, limit, used and requested, all numbers in the key's unit."""
+
+    code = "QUOTA_EXCEEDED"
+
+
+class NotFound(Refusal):
+    code = "NOT_FOUND"
+
+
+class Invalid(Refusal):
+    """`detail` may hold `path`, the input fields that are wrong."""
+
+    code = "INVALID"
+
+
+class Conflict(Refusal):
+    code = "CONFLICT"
+
+
+class Unavailable(Refusal):
+    """`detail` holds retry_after, in whole seconds."""
+
+    code = "UNAVAILABLE"

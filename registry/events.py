@@ -1,0 +1,50 @@
+"""Facts that happened, as the audit log keeps them. Frozen: what happened does not change."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from registry.actors import Actor, Origin
+from registry.identifiers import new_id
+
+
+class Outcome(StrEnum):
+    """ALLOWED: it was done. DENIED: the law or a quota refused it. FAILED: allowed, but it could not be done."""
+
+    ALLOWED = "ALLOWED"
+    DENIED = "DENIED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`action` is `noun.verb`, listed in docs/reference/audit-actions.md. `changes` maps a field to [before, after].
+
+    `account_id` is whose log it stands in: the owner of the target, else the actor's own account.
+    """
+
+    at: datetime
+    action: str
+    outcome: Outcome
+    actor: Actor
+    origin: Origin
+    target: str
+    account_id: UUID | None = None
+    organization_id: UUID | None = None
+    repository_id: UUID | None = None
+    digest: str | None = None
+    reason_code: str | None = None
+    reason: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    id: UUID = field(default_factory=new_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What a pull adds to the counts: the repository's, and the tag's when it was pulled by one."""
+
+    repository_id: UUID
+    tag: str | None

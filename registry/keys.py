@@ -1,0 +1,49 @@
+"""The two secrets of an installation: what signs registry tokens, and what keys the hashes of random secrets.
+
+Both lie in files of mode 0600 under the data folder, made at the first start. All servers of one installation need
+the same files; without the database they open nothing, and without them the database opens nothing.
+"""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from joserfc.jwk import OKPKey
+
+SIGNING, HASHING = "token-signing.pem", "secret-hashing.key"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    signing: OKPKey
+    hashing: bytes
+
+    def hash_secret(self, secret: str) -> bytes:
+        """For secrets of 256 random bits only: guessing is hopeless, so speed does no harm."""
+        return hmac.digest(self.hashing, secret.encode(), hashlib.sha256)
+
+
+def load_keys(folder: Path) -> Keys:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    signing = _kept(folder / SIGNING, lambda: bytes(OKPKey.generate_key("Ed25519").as_pem(private=True)))
+    hashing = _kept(folder / HASHING, lambda: os.urandom(32).hex().encode())
+    return Keys(OKPKey.import_key(signing), bytes.fromhex(hashing.decode()))
+
+
+def _kept(path: Path, make: Callable[[], bytes]) -> bytes:
+    """The content of a file that is written once, whole, and by one of those who start at the same time."""
+    if not path.exists():
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(make())
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(fresh, path)
+        fresh.unlink()
+    return path.read_bytes()

@@ -1,0 +1,1 @@
+"""Organizations: the names under which an account keeps its repositories. Table: organization."""

@@ -1,0 +1,49 @@
+"""Who is calling, by the Authorization header, and the challenge for those who should say so.
+
+The challenge's realm comes from the settings alone, never from what a request claims to have been sent to.
+"""
+
+from starlette.requests import Request
+
+from registry.accounts import signing_in
+from registry.actors import ANONYMOUS, Actor, Origin
+from registry.deciding import ScopeMissing
+from registry.errors import Refusal, SignInFailed, Unauthenticated
+from registry.protocol.calls import Door
+from registry.settings import Settings
+
+ACTIONS = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}
+
+
+async def authenticate(door: Door, request: Request, origin: Origin) -> Actor:
+    """Raises `Unauthenticated`, `TooManySignIns`."""
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    match kind.lower():
+        case "":
+            return ANONYMOUS
+        case "bearer":
+            return door.tokens.read(value.strip(), door.foundation.clock.now())
+        case "basic":
+            name, secret = signing_in.read_basic(value.strip())
+            async with door.foundation.glance(ANONYMOUS, origin) as work:
+                return await signing_in.sign_in(work, door.gate, name, secret)
+        case _:
+            raise SignInFailed("Only Basic and Bearer are understood in the Authorization header.")
+
+
+def challenge(settings: Settings, refusal: Refusal, request: Request, name: str) -> dict[str, str]:
+    """The WWW-Authenticate header of a 401 (docker token protocol; RFC 6750, 3). All values are quoted."""
+    parts = [f'Bearer realm="{settings.address}/token"', f'service="{settings.registry_host}"']
+    if name:
+        scope = f"repository:{name}:{ACTIONS.get(request.method, 'pull,push')}"
+        source = request.query_params.get("from")
+        if source and request.query_params.get("mount") and '"' not in source:
+            scope += f" repository:{source}:pull"
+        parts.append(f'scope="{scope}"')
+    elif request.url.path == "/v2/_catalog":
+        parts.append('scope="registry:catalog:*"')
+    if isinstance(refusal, ScopeMissing):
+        parts.append('error="insufficient_scope"')
+    elif request.headers.get("authorization") and isinstance(refusal, Unauthenticated):
+        parts.append('error="invalid_token"')
+    return {"WWW-Authenticate": ",".join(parts)}

@@ -1,0 +1,144 @@
+"""Making and changing repositories. GraphQL and a first push call the same `create`, so both doors refuse the same
+names in the same words."""
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from policies import naming
+from policies.quotas import Key
+from registry.access import finding
+from registry.errors import Conflict, Invalid
+from registry.places import Place
+from registry.quotas import reserving
+from registry.repositories.tables import Repository
+from registry.work import Work
+
+CATEGORIES = ("APP_SERVER", "LINUX", "FRAMEWORK_APP", "DATABASE", "LANG", "OTHER", "WINDOWS", "ARM")
+LONGEST_DESCRIPTION = 30_000
+
+INSERT = """
+    INSERT INTO repository (id, organization_id, name, visibility, category, description, created_by, created_at,
+        updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (organization_id, name) DO NOTHING RETURNING id
+"""
+
+
+class RepositoryNameInvalid(Invalid):
+    code = "NAME_INVALID"
+
+
+class RepositoryInvalid(Invalid):
+    code = "REPOSITORY_INVALID"
+
+
+class RepositoryTaken(Conflict):
+    code = "NAME_TAKEN"
+
+
+async def create(
+    work: Work,
+    organization: str,
+    name: str,
+    *,
+    visibility: str = "PRIVATE",
+    category: str = "OTHER",
+    description: str = "",
+) -> Repository:
+    """Raises `RepositoryNameInvalid`, `RepositoryInvalid`, `RepositoryTaken`, `QuotaExceeded`, and what `require`
+    raises; never makes an organization."""
+    work.attempt("repository.create", f"{organization}/{name}")
+    return await _create(work, organization, name, visibility, category, description)
+
+
+async def ensure(work: Work, organization: str, name: str) -> Place:
+    """The repository to push to, made (private) if it is not there and the actor may make it.
+
+    The attempt stays the push that asked for it; that a repository was made is recorded besides.
+    """
+    place = await finding.repository(work, organization, name)
+    if not place.exists:
+        # Another push may make it first; it is as good as ours.
+        with suppress(RepositoryTaken):
+            await _create(work, organization, name, "PRIVATE", "OTHER", "")
+        place = await finding.repository(work, organization, name)
+    work.require("push", place)
+    await finding.hold(work, place)
+    return place
+
+
+async def update(work: Work, place: Place, changed: dict[str, Any]) -> Repository:
+    """Changes only the fields given: description, category, visibility. Raises `RepositoryInvalid`."""
+    work.attempt("repository.update", place.name, place=place)
+    work.require("publish" if "visibility" in changed else "update", place)
+    _check_description(changed.get("description", ""))
+    row = await work.fetchrow("SELECT * FROM repository WHERE id = $1 FOR UPDATE", place.id)
+    before = read_repository(row)
+    after = Repository(**(before.model_dump() | changed | {"updated_at": work.now}))
+    await work.execute(
+        "UPDATE repository SET visibility = $2, category = $3, description = $4, updated_at = $5 WHERE id = $1",
+        place.id,
+        after.visibility,
+        after.category,
+        after.description,
+        work.now,
+    )
+    work.record(changes={field: [getattr(before, field), value] for field, value in changed.items()})
+    return after
+
+
+def read_repository(row: Any) -> Repository:
+    return Repository(**{name: row[name] for name in Repository.model_fields})
+
+
+async def _create(
+    work: Work, organization: str, name: str, visibility: str, category: str, description: str
+) -> Repository:
+    place = await finding.organization(work, organization)
+    work.require("create_repository", place)
+    if clause := naming.repository_clause(name):
+        raise RepositoryNameInvalid(f"'{name[:140]}' is no name for a repository: {clause}", path=["name"])
+    _check_description(description)
+    await finding.hold(work, place)
+    repository = Repository(
+        organization_id=place.id,
+        name=name,
+        visibility=visibility,
+        category=category,
+        description=description,
+        created_by=work.actor.user_id,
+        created_at=work.now,
+        updated_at=work.now,
+    )
+    await _insert(work, place, repository)
+    await reserving.charge(work, Key.REPOSITORIES, 1, place)
+    made = replace(place, kind="repository", name=f"{organization}/{name}", repository_id=repository.id)
+    work.also("repository.create", made, {"name": [None, name], "visibility": [None, visibility]})
+    return repository
+
+
+async def _insert(work: Work, place: Place, repository: Repository) -> None:
+    # Not an exception of the database: a push goes on when another has just made the same repository.
+    made = await work.fetchval(
+        INSERT,
+        repository.id,
+        repository.organization_id,
+        repository.name,
+        repository.visibility,
+        repository.category,
+        repository.description,
+        repository.created_by,
+        repository.created_at,
+    )
+    if made is None:
+        raise RepositoryTaken(
+            f"Organization '{place.name}' already has a repository '{repository.name}'.", path=["name"]
+        )
+
+
+def _check_description(description: str) -> None:
+    if len(description) > LONGEST_DESCRIPTION:
+        raise RepositoryInvalid(
+            f"A description has at most {LONGEST_DESCRIPTION} characters; this one has {len(description)}.",
+            path=["description"],
+        )

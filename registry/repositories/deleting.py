@@ -1,0 +1,92 @@
+"""Taking things out: a manifest with its tags, the link to a blob, a whole repository.
+
+Quota returns at once, in the same transaction. Bytes of blobs stay in the store until nothing links to them and a
+collector takes them.
+"""
+
+from policies.quotas import Key
+from registry.access import finding
+from registry.errors import Conflict, NotFound
+from registry.oci.digest import Digest
+from registry.places import Place
+from registry.quotas import reserving
+from registry.repositories.creating import read_repository
+from registry.repositories.tables import Repository
+from registry.work import Work
+
+USED = "SELECT manifest_digest FROM manifest_part WHERE repository_id = $1 AND digest = $2 AND kind = 'BLOB' LIMIT 1"
+HELD = """
+    SELECT (SELECT coalesce(array_agg(digest), '{}') FROM repository_blob WHERE repository_id = $1)
+        || (SELECT coalesce(array_agg(digest), '{}') FROM manifest WHERE repository_id = $1) AS digests,
+        (SELECT count(*) FROM tag WHERE repository_id = $1) AS tags,
+        (SELECT coalesce(sum(held), 0)::bigint FROM upload WHERE repository_id = $1) AS held
+"""
+
+
+class ManifestUnknown(NotFound):
+    code = "MANIFEST_UNKNOWN"
+
+
+class BlobUnknown(NotFound):
+    code = "BLOB_UNKNOWN"
+
+
+class BlobInUse(Conflict):
+    code = "BLOB_IN_USE"
+
+
+class NameNotConfirmed(Conflict):
+    code = "NOT_CONFIRMED"
+
+
+async def delete_manifest(work: Work, place: Place, digest: Digest) -> None:
+    """Deletes a manifest and every tag that points at it. Raises `ManifestUnknown`."""
+    work.attempt("image.delete", f"{place.name}@{digest}", place=place, digest=digest)
+    work.require("delete_tag", place)
+    await finding.hold(work, place)
+    tags = await work.fetch("DELETE FROM tag WHERE repository_id = $1 AND digest = $2 RETURNING name", place.id, digest)
+    gone = await work.execute("DELETE FROM manifest WHERE repository_id = $1 AND digest = $2", place.id, digest)
+    if not gone:
+        raise ManifestUnknown(f"Repository '{place.name}' has no manifest {digest}.")
+    await reserving.unlink(work, [digest], place)
+    names = [row["name"] for row in tags]
+    await work.execute("DELETE FROM pull_count WHERE repository_id = $1 AND tag = ANY($2::text[])", place.id, names)
+    await reserving.charge(work, Key.TAGS, -len(names), place)
+    work.record(changes={"digest": [digest, None], "tags": [names, []]})
+
+
+async def delete_blob(work: Work, place: Place, digest: Digest) -> None:
+    """Takes the link to a blob out of the repository. Raises `BlobUnknown`, `BlobInUse`."""
+    work.attempt("blob.delete", f"{place.name}@{digest}", place=place, digest=digest)
+    work.require("delete_tag", place)
+    gone = await work.execute(
+        "DELETE FROM repository_blob WHERE repository_id = $1 AND digest = $2", place.id, digest
+    )
+    if not gone:
+        raise BlobUnknown(f"Repository '{place.name}' has no blob {digest}.")
+    # Asked after the row is locked: a manifest that is being pushed holds the row, so one of the two sees the other.
+    if user := await work.fetchval(USED, place.id, digest):
+        raise BlobInUse(f"Manifest {user} in repository '{place.name}' needs this blob; delete the manifest first.")
+    await reserving.unlink(work, [digest], place)
+    work.record(changes={"digest": [digest, None]})
+
+
+async def delete_repository(work: Work, place: Place, confirm: str | None = None) -> Repository:
+    """Deletes a repository with all that is in it. `confirm`, when given, must repeat its name."""
+    work.attempt("repository.delete", place.name, place=place)
+    work.require("delete", place)
+    if confirm is not None and confirm not in {place.name, place.name.partition("/")[2]}:
+        raise NameNotConfirmed(f"To delete repository '{place.name}', repeat its name.", path=["confirm"])
+    row = await work.fetchrow("SELECT * FROM repository WHERE id = $1 FOR UPDATE", place.id)
+    held = await work.fetchrow(HELD, place.id)
+    assert row is not None and held is not None  # noqa: S101, PT018
+    await work.execute("DELETE FROM tag WHERE repository_id = $1", place.id)
+    await work.execute("DELETE FROM pull_count WHERE repository_id = $1", place.id)
+    await work.execute("DELETE FROM repository WHERE id = $1", place.id)
+    freed = await reserving.unlink(work, held["digests"], place)
+    await reserving.charge(work, Key.STORAGE_BYTES, -held["held"], place)
+    await reserving.charge(work, Key.TAGS, -held["tags"], place)
+    await reserving.charge(work, Key.REPOSITORIES, -1, place)
+    await work.execute("DELETE FROM quota_counter WHERE scope_kind = 'repository' AND scope_id = $1", place.id)
+    work.record(changes={"name": [place.name, None], "tags": [held["tags"], 0], "sizeBytes": [freed, 0]})
+    return read_repository(row)

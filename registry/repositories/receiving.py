@@ -1,0 +1,174 @@
+"""The stream of an upload, from the first byte to the visible blob.
+
+Bytes are hashed as they arrive and stored once. No database connection is held while they move: the quota is held
+ahead, in windows where no length was announced. When the sender goes away, what came in whole stays, and the upload
+resumes there. When the quota refuses, nothing stays.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import anyio
+
+from registry.access import finding
+from registry.actors import Actor, Origin
+from registry.errors import Invalid, QuotaExceeded
+from registry.oci.digest import Digest
+from registry.oci.errors import RangeInvalid, SizeInvalid
+from registry.places import Place
+from registry.repositories import uploading
+from registry.repositories.uploading import BlobTooLarge, Claim
+from registry.storage.blobs import Staging, StagingLost
+from registry.work import Foundation, Work
+
+RENEW_AFTER = timedelta(seconds=20)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request's part of an upload. `start` is where it says it begins (none: where the upload stands), `length`
+    what it announces (none: chunked)."""
+
+    organization: str
+    repository: str
+    upload: UUID
+    chunks: AsyncIterator[bytes]
+    start: int | None = None
+    length: int | None = None
+
+
+class SenderGone(Exception):  # noqa: N818
+    """The connection was cut; what came before is kept."""
+
+
+@dataclass(slots=True)
+class Receiver:
+    """One request moving one upload."""
+
+    foundation: Foundation
+    actor: Actor
+    origin: Origin
+
+    async def append(self, incoming: Incoming) -> int:
+        """Takes a chunk; returns the bytes received in all. Raises `RangeInvalid` when it does not follow the ones
+        before, `SizeInvalid`, `BlobTooLarge`, `QuotaExceeded`, `UploadUnknown`, `UploadBusy`."""
+        mine = await self._claim(incoming)
+        staging = await self._take(mine, incoming)
+        received = await staging.pause()
+        async with self._begin() as work:
+            await uploading.advance(work, mine, received)
+        return received
+
+    async def close(self, incoming: Incoming, digest: Digest) -> int:
+        """Takes the last chunk, if there is one, and makes the blob visible; returns its size. Raises
+        `DigestInvalid`, and as `append`. Repeating it after success is a success."""
+        try:
+            mine = await self._claim(incoming)
+        except uploading.UploadUnknown:
+            if (size := await self._size_if_done(incoming, digest)) is not None:
+                return size
+            raise
+        staging = await self._take(mine, incoming)
+        return await self._finish(mine, staging, digest)
+
+    async def _claim(self, incoming: Incoming) -> Claim:
+        async with self._begin() as work:
+            place = await self._place(work, incoming)
+            mine = await uploading.claim(work, place, incoming.upload, incoming.length)
+            if incoming.start is not None and incoming.start != mine.received:
+                raise RangeInvalid(
+                    f"This chunk starts at {incoming.start}, but the upload stands at {mine.received}.",
+                    received=mine.received,
+                )
+            return mine
+
+    async def _take(self, mine: Claim, incoming: Incoming) -> Staging:
+        try:
+            staging = await self.foundation.blobs.open_upload(mine.upload, mine.received, mine.algorithm)
+        except StagingLost:
+            await self._discard(mine)
+            raise uploading.unknown() from None
+        try:
+            await self._pour(mine, incoming, staging)
+        except SenderGone:
+            with anyio.CancelScope(shield=True):
+                received = await staging.pause()
+                async with self._begin() as work:
+                    await uploading.advance(work, mine, received)
+            raise
+        except (QuotaExceeded, BlobTooLarge):
+            await staging.abort(mine.received)
+            await self._discard(mine)
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await staging.abort(mine.received)
+                await self._release(mine)
+            raise
+        return staging
+
+    async def _pour(self, mine: Claim, incoming: Incoming, staging: Staging) -> None:
+        end = None if incoming.length is None else mine.received + incoming.length
+        renewed = self.foundation.clock.now()
+        async for chunk in incoming.chunks:
+            reached = staging.offset + len(chunk)
+            if end is not None and reached > end:
+                raise SizeInvalid("More bytes arrived than the request announced; none of them were kept.")
+            while reached > mine.held:
+                mine = await self._hold_window(mine)
+            await staging.write(chunk)
+            if self.foundation.clock.now() - renewed > RENEW_AFTER:
+                renewed = self.foundation.clock.now()
+                async with self._begin() as work:
+                    await uploading.renew(work, mine)
+        if end is not None and staging.offset < end:
+            raise SizeInvalid(
+                f"The request announced {incoming.length} bytes and ended after {staging.offset - mine.received}; "
+                "none of them were kept."
+            )
+
+    async def _hold_window(self, mine: Claim) -> Claim:
+        async with self._begin() as work:
+            work.attempt("image.push", mine.place.name, place=mine.place)
+            uploading.check_size(work, mine.held + 1)
+            return await uploading.hold_window(work, mine)
+
+    async def _finish(self, mine: Claim, staging: Staging, digest: Digest) -> int:
+        size = staging.offset
+        try:
+            await staging.commit(digest)
+        except Invalid:
+            await staging.abort(mine.received)
+            await self._release(mine)
+            raise
+        async with self._begin() as work:
+            work.attempt("image.push", mine.place.name, place=mine.place, digest=digest)
+            await uploading.finish(work, mine, digest, size)
+        await self.foundation.blobs.discard_upload(mine.upload)
+        return size
+
+    async def _release(self, mine: Claim) -> None:
+        async with self._begin() as work:
+            await uploading.advance(work, mine, mine.received)
+
+    async def _discard(self, mine: Claim) -> None:
+        async with self._begin() as work:
+            await uploading.drop(work, mine)
+        await self.foundation.blobs.discard_upload(mine.upload)
+
+    async def _size_if_done(self, incoming: Incoming, digest: Digest) -> int | None:
+        async with self._begin() as work:
+            place = await self._place(work, incoming)
+            size: int | None = await work.fetchval(uploading.SOURCE, place.id, digest)
+            return size
+
+    async def _place(self, work: Work, incoming: Incoming) -> Place:
+        work.attempt("image.push", f"{incoming.organization}/{incoming.repository}")
+        place = await finding.repository(work, incoming.organization, incoming.repository)
+        work.require("push", place)
+        return place
+
+    def _begin(self) -> Work:
+        return self.foundation.begin(self.actor, self.origin)

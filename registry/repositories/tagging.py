@@ -1,0 +1,80 @@
+"""Tags: names that point at a manifest and may be moved."""
+
+from dataclasses import dataclass
+
+from policies.quotas import Key
+from registry.errors import Conflict, NotFound
+from registry.oci.reference import check_tag
+from registry.places import Place
+from registry.quotas import reserving
+from registry.work import Work
+
+POINT = """
+    WITH before AS (SELECT digest FROM tag WHERE repository_id = $1 AND name = $2 FOR UPDATE)
+    INSERT INTO tag AS t (repository_id, name, digest, created_at, pushed_by, pushed_at) VALUES ($1, $2, $3, $4, $5, $4)
+    ON CONFLICT (repository_id, name) DO UPDATE SET digest = $3, pushed_by = $5, pushed_at = $4 WHERE $6
+    RETURNING (SELECT digest FROM before) AS before, t.xmax = 0 AS fresh
+"""
+
+
+class TagNotFound(NotFound):
+    code = "NOT_FOUND"
+
+
+class TagTaken(Conflict):
+    code = "TAG_TAKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    name: str
+    digest: str
+
+
+async def point(work: Work, place: Place, tag: str, digest: str, *, override: bool = True) -> str | None:
+    """Points a tag at a manifest that is here; returns the digest it pointed at before.
+
+    Raises `QuotaExceeded`, and without `override` `TagTaken`.
+    """
+    row = await work.fetchrow(POINT, place.id, tag, digest, work.now, work.actor.user_id, override)
+    if row is None:
+        raise TagTaken(f"Tag '{tag}' exists already in repository '{place.name}'; set override to move it.",
+                       path=["name"])
+    if row["fresh"]:
+        await reserving.charge(work, Key.TAGS, 1, place)
+    before: str | None = row["before"]
+    return before
+
+
+async def retag(work: Work, place: Place, source: str, name: str, *, override: bool) -> Tagged:
+    """A second tag for the manifest of `source`. Raises `TagNotFound`, `TagTaken`, `TagInvalid`, `QuotaExceeded`."""
+    work.attempt("tag.create", f"{place.name}:{name}", place=place)
+    work.require("push", place)
+    check_tag(name)
+    digest = await work.fetchval(
+        "SELECT digest FROM tag WHERE repository_id = $1 AND name = $2 FOR KEY SHARE", place.id, source
+    )
+    if digest is None:
+        raise absent(place, source)
+    before = await point(work, place, name, digest, override=override)
+    work.record(digest=digest, changes={"digest": [before, digest]})
+    return Tagged(name, digest)
+
+
+async def untag(work: Work, place: Place, name: str) -> Tagged:
+    """Deletes a tag; its manifest and other tags on it stay. Raises `TagNotFound`."""
+    work.attempt("tag.delete", f"{place.name}:{name}", place=place)
+    work.require("delete_tag", place)
+    digest = await work.fetchval(
+        "DELETE FROM tag WHERE repository_id = $1 AND name = $2 RETURNING digest", place.id, name
+    )
+    if digest is None:
+        raise absent(place, name)
+    await work.execute("DELETE FROM pull_count WHERE repository_id = $1 AND tag = $2", place.id, name)
+    await reserving.charge(work, Key.TAGS, -1, place)
+    work.record(digest=digest, changes={"digest": [digest, None]})
+    return Tagged(name, digest)
+
+
+def absent(place: Place, name: str) -> TagNotFound:
+    return TagNotFound(f"Repository '{place.name}' has no tag '{name}'.")

@@ -1,0 +1,246 @@
+"""Blobs on their way: the row of an upload, who may move it right now, and what it holds of the quota.
+
+Bytes move between two short transactions, never inside one: `claim` leases the upload to one request and holds the
+bytes that were announced, `advance` writes down how far it came, `finish` makes the blob visible. A request that dies
+leaves the row at the last offset that is surely on disk; the next one goes on from there.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from policies.quotas import Key
+from registry.errors import Conflict, Invalid, NotFound
+from registry.identifiers import new_id
+from registry.oci.digest import Digest
+from registry.places import Place
+from registry.quotas import reserving
+from registry.repositories.tables import Upload
+from registry.work import Work
+
+LEASE = timedelta(seconds=60)
+MOST_UPLOADS_OF_ONE = 500
+
+CLAIM = """
+    UPDATE upload SET lease = $3, leased_until = $4, expires_at = $6
+    WHERE id = $1 AND repository_id = $2 AND user_id IS NOT DISTINCT FROM $7 AND expires_at > $5
+        AND (lease IS NULL OR leased_until <= $5)
+    RETURNING *
+"""
+ADVANCE = """
+    UPDATE upload SET received = $3, lease = NULL, leased_until = NULL WHERE id = $1 AND lease = $2
+"""
+END = "DELETE FROM upload WHERE id = $1 AND lease = $2 RETURNING held"
+NEW_BLOB = "INSERT INTO blob (digest, size, stored_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+LINK = """
+    INSERT INTO repository_blob (repository_id, digest, linked_at) VALUES ($1, $2, $3)
+    ON CONFLICT DO NOTHING RETURNING digest
+"""
+# A blob is only offered for mounting from where the actor may pull it: its row is asked for by that repository.
+SOURCE = """
+    SELECT b.size FROM repository_blob rb JOIN blob b ON b.digest = rb.digest
+    WHERE rb.repository_id = $1 AND rb.digest = $2 FOR KEY SHARE OF rb
+"""
+
+
+class UploadUnknown(NotFound):
+    code = "BLOB_UPLOAD_UNKNOWN"
+
+
+class UploadBusy(Conflict):
+    """Another request is moving this upload. `detail` holds received."""
+
+    code = "UPLOAD_BUSY"
+
+
+class TooManyUploads(Conflict):
+    code = "TOO_MANY_UPLOADS"
+
+
+class BlobTooLarge(Invalid):
+    """`detail` holds limit and requested."""
+
+    code = "BLOB_TOO_LARGE"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An upload leased to one request."""
+
+    upload: UUID
+    place: Place
+    lease: UUID
+    received: int
+    held: int
+    algorithm: str
+
+
+async def start(work: Work, place: Place, length: int | None, algorithm: str) -> Upload:
+    """A new upload, holding what was announced. Raises `BlobTooLarge`, `QuotaExceeded`, `TooManyUploads`."""
+    check_size(work, length or 0)
+    open_ones = await work.fetchval("SELECT count(*) FROM upload WHERE user_id = $1", work.actor.user_id)
+    if open_ones >= MOST_UPLOADS_OF_ONE:
+        raise TooManyUploads(f"You have {open_ones} unfinished uploads; finish or cancel some of them first.")
+    upload = Upload(
+        repository_id=place.id,
+        user_id=work.actor.user_id,
+        received=0,
+        algorithm=algorithm,
+        held=length or 0,
+        started_at=work.now,
+        expires_at=work.later(hours=work.settings.upload_hours),
+    )
+    await work.add(upload)
+    await reserving.hold(work, upload.held, place)
+    return upload
+
+
+async def claim(work: Work, place: Place, upload: UUID, length: int | None) -> Claim:
+    """Leases the upload to this request and holds the announced length on top of what came before.
+
+    Raises `UploadUnknown` (also for another repository's or another user's), `UploadBusy`, and as `start`.
+    """
+    lease = new_id()
+    row = await work.fetchrow(
+        CLAIM,
+        upload,
+        place.id,
+        lease,
+        work.now + LEASE,
+        work.now,
+        work.later(hours=work.settings.upload_hours),
+        work.actor.user_id,
+    )
+    if row is None:
+        raise await _not_claimed(work, place, upload)
+    mine = Claim(upload, place, lease, row["received"], row["held"], row["algorithm"])
+    return await hold_more(work, mine, mine.received + (length or 0))
+
+
+async def hold_more(work: Work, mine: Claim, until: int) -> Claim:
+    """Holds enough for the upload to grow to `until` bytes in all."""
+    check_size(work, until)
+    missing = until - mine.held
+    if missing <= 0:
+        return mine
+    await work.execute("UPDATE upload SET held = $2 WHERE id = $1", mine.upload, until)
+    await reserving.hold(work, missing, mine.place)
+    return replace(mine, held=until)
+
+
+async def hold_window(work: Work, mine: Claim) -> Claim:
+    """Holds the next window of an upload that does not say its length, and renews the lease."""
+    window = await reserving.hold_window(work, mine.held, mine.place)
+    held = mine.held + window
+    await work.execute(
+        "UPDATE upload SET held = $2, leased_until = $3 WHERE id = $1", mine.upload, held, work.now + LEASE
+    )
+    return replace(mine, held=held)
+
+
+async def renew(work: Work, mine: Claim) -> None:
+    await work.execute(
+        "UPDATE upload SET leased_until = $3 WHERE id = $1 AND lease = $2", mine.upload, mine.lease, work.now + LEASE
+    )
+
+
+async def advance(work: Work, mine: Claim, received: int) -> None:
+    """Writes down how far the upload came and ends the lease. Raises `UploadUnknown` when it was lost meanwhile."""
+    if await work.execute(ADVANCE, mine.upload, mine.lease, received) == 0:
+        raise unknown()
+
+
+async def finish(work: Work, mine: Claim, digest: Digest, size: int) -> None:
+    """Makes a stored blob visible in the repository: settles its quota and ends the upload.
+
+    Raises `QuotaExceeded`, and `UploadUnknown` when the lease was lost.
+    """
+    held = await work.fetchval(END, mine.upload, mine.lease)
+    if held is None:
+        raise unknown()
+    await work.execute(NEW_BLOB, digest, size, work.now)
+    new = await _link(work, mine.place, digest, size)
+    await reserving.charge(work, Key.STORAGE_BYTES, new - held, mine.place)
+
+
+async def cancel(work: Work, place: Place, upload: UUID) -> None:
+    """Ends an upload and gives back what it held. Raises `UploadUnknown`, `UploadBusy`."""
+    mine = await claim(work, place, upload, None)
+    await drop(work, mine)
+
+
+async def drop(work: Work, mine: Claim) -> None:
+    held = await work.fetchval(END, mine.upload, mine.lease)
+    if held:
+        await reserving.charge(work, Key.STORAGE_BYTES, -held, mine.place)
+
+
+async def progress(work: Work, place: Place, upload: UUID) -> int:
+    """Bytes received so far. Raises `UploadUnknown`."""
+    received: int | None = await work.fetchval(
+        "SELECT received FROM upload WHERE id = $1 AND repository_id = $2 AND expires_at > $3"
+        " AND user_id IS NOT DISTINCT FROM $4",
+        upload,
+        place.id,
+        work.now,
+        work.actor.user_id,
+    )
+    if received is None:
+        raise unknown()
+    return received
+
+
+async def mount(work: Work, source: Place, target: Place, digest: Digest) -> bool:
+    """Links a blob of another repository; False when that one does not hold it. Costs nothing within an
+    organization. Raises `QuotaExceeded`."""
+    size = await work.fetchval(SOURCE, source.id, digest)
+    if size is None:
+        return False
+    await reserving.charge(work, Key.STORAGE_BYTES, await _link(work, target, digest, size), target)
+    return True
+
+
+async def expire(work: Work, limit: int = 100) -> list[UUID]:
+    """Ends uploads past their time and gives back what they held; returns those whose bytes can go."""
+    rows: list[Any] = await work.fetch(
+        "DELETE FROM upload u USING repository r, organization o WHERE u.id IN ("
+        " SELECT id FROM upload WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)"
+        " AND r.id = u.repository_id AND o.id = r.organization_id"
+        " RETURNING u.id, u.held, o.id AS organization_id, o.account_id",
+        work.now,
+        limit,
+    )
+    for row in sorted(rows, key=lambda row: (row["organization_id"], row["id"])):
+        place = Place("organization", "", True, row["account_id"], row["organization_id"])
+        await reserving.charge(work, Key.STORAGE_BYTES, -row["held"], place)
+    return [row["id"] for row in rows]
+
+
+def check_size(work: Work, size: int) -> None:
+    limit = work.settings.max_blob_bytes
+    if size > limit:
+        raise BlobTooLarge(
+            f"A blob may have at most {limit} bytes here; this one has {size} or more. Split the layer, or ask the "
+            "operator to raise TIDEWAITER_MAX_BLOB_BYTES.",
+            limit=limit,
+            requested=size,
+        )
+
+
+def unknown() -> UploadUnknown:
+    return UploadUnknown("There is no such upload here: it was finished, cancelled, or has expired. Start a new one.")
+
+
+async def _link(work: Work, place: Place, digest: Digest, size: int) -> int:
+    """Links a blob into a repository; returns the bytes that are new to the organization."""
+    if await work.fetchval(LINK, place.id, digest, work.now) is None:
+        return 0
+    return await reserving.link(work, digest, size, place)
+
+
+async def _not_claimed(work: Work, place: Place, upload: UUID) -> NotFound | Conflict:
+    received = await progress(work, place, upload)
+    return UploadBusy(
+        "Another request is moving this upload right now; ask for its state and go on from there.", received=received
+    )

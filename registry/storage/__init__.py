@@ -1,0 +1,1 @@
+"""The floor everything stands on: PostgreSQL (`database`, `embedded`, `migrations`) and the bytes (`blobs`)."""

@@ -1,0 +1,76 @@
+"""The pool of PostgreSQL connections, and how a statement reaches one.
+
+Every statement of the registry goes through an asyncpg connection, so that a change, its audit entry and its quota
+share one transaction whoever wrote them. Statements are text with $1, $2 …, or a SQLAlchemy expression over the
+SQLModel tables where a list is filtered and ordered as its caller likes.
+
+The server works under the role `tidewaiter_app` where migrations could make it: it owns nothing, and the audit log
+grants it no more than INSERT and SELECT.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import orjson
+from sqlalchemy import Executable
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.sql import ClauseElement
+from sqlmodel import SQLModel
+
+from registry.errors import Unavailable
+
+DIALECT = asyncpg_dialect()
+APP_ROLE = "tidewaiter_app"
+STATEMENT_SECONDS = 30
+
+Statement = str | Executable
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "DATABASE_UNAVAILABLE"
+
+
+async def open_pool(dsn: str, size: int) -> "asyncpg.Pool[asyncpg.Record]":
+    """A pool whose connections are not reset on release: every Work ends its own transaction, and a reset costs
+    more than a pull's only statement."""
+    return await asyncpg.create_pool(
+        dsn, min_size=1, max_size=size, init=prepare, reset=_leave_as_it_is, command_timeout=STATEMENT_SECONDS
+    )
+
+
+async def prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Sets up a new connection: JSON as plain values, and the lesser role."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", format="text", encoder=_to_json, decoder=orjson.loads
+    )
+    if await connection.fetchval(
+        "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = $1", APP_ROLE
+    ):
+        await connection.execute(f"SET ROLE {APP_ROLE}")
+
+
+def rendered(statement: Statement, arguments: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    """Text and arguments as asyncpg takes them."""
+    if isinstance(statement, str):
+        return statement, arguments
+    assert isinstance(statement, ClauseElement)  # noqa: S101
+    compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
+    return str(compiled), [compiled.params[name] for name in compiled.positiontup or ()]
+
+
+def insertion(row: SQLModel) -> tuple[str, list[Any]]:
+    """The INSERT of one row, all columns given."""
+    table = type(row).__table__  # type: ignore[attr-defined]
+    names = [column.name for column in table.columns if column.identity is None]
+    marks = ", ".join(f"${position}" for position in range(1, len(names) + 1))
+    columns = ", ".join(f'"{name}"' for name in names)
+    return f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})', [getattr(row, name) for name in names]
+
+
+def _to_json(value: Any) -> str:
+    return orjson.dumps(value, default=str).decode()
+
+
+async def _leave_as_it_is(_: "asyncpg.Connection[asyncpg.Record]") -> None:
+    return None

@@ -1,0 +1,1 @@
+"""The database's shape, one revision a change, named by date. `registry.migrating` runs them."""

@@ -1,0 +1,258 @@
+"""Work: who acts, in which transaction, at what time.
+
+Every verb of the registry takes a Work first. Leaving the block commits rows, audit entries and quota together; an
+exception rolls all of it back, and a refusal is then recorded by itself, in a commit of its own: the log must also
+know what did not happen.
+
+    async with system.begin(actor, origin) as work:
+        work.attempt("organization.create", "acme")     # how a refusal would be recorded
+        work.require("create_organization", account)    # the one decision point
+        ...
+        work.record(changes={"name": [None, "acme"]})   # completes the attempt
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import asyncpg
+from sqlmodel import SQLModel
+
+from policies.access import Law
+from registry import deciding
+from registry.actors import Actor, Origin
+from registry.clock import Clock
+from registry.errors import Refusal
+from registry.events import Event, Outcome, Pull
+from registry.places import Place
+from registry.settings import Settings
+from registry.storage.blobs import BlobStore
+from registry.storage.database import DatabaseUnavailable, Statement, insertion, rendered
+from registry.telemetry import Telemetry
+
+Connection = asyncpg.Connection[asyncpg.Record]
+
+
+class Ledger(Protocol):
+    """Where audit entries go."""
+
+    async def write(self, connection: Connection, events: list[Event]) -> None:
+        """Writes within the transaction of the change."""
+
+    async def append(self, event: Event, pull: Pull | None = None) -> None:
+        """Writes by itself; returns once it is committed. Raises `Unavailable` rather than let an entry go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What every Work stands on; `registry.system` lays it."""
+
+    settings: Settings
+    clock: Clock
+    pool: "asyncpg.Pool[asyncpg.Record]"
+    blobs: BlobStore
+    law: Law
+    ledger: Ledger
+    telemetry: Telemetry
+
+    def begin(self, actor: Actor, origin: Origin) -> "Work":
+        """A change: one transaction, committed when the block is left without an exception."""
+        return Work(self, actor, origin, CHANGE)
+
+    def view(self, actor: Actor, origin: Origin) -> "Work":
+        """A look at one snapshot, for queries of several statements."""
+        return Work(self, actor, origin, SNAPSHOT)
+
+    def glance(self, actor: Actor, origin: Origin) -> "Work":
+        """Statements each for itself, without the two round trips of a transaction; for the pull path."""
+        return Work(self, actor, origin, EACH)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """`announced` by the verb that makes it; an unannounced look is worth an entry only when it was denied."""
+
+    action: str
+    target: str
+    place: Place | None = None
+    digest: str | None = None
+    announced: bool = True
+
+
+# How a Work's statements hang together: each for itself, one snapshot, or one change.
+EACH = ""
+SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+CHANGE = "BEGIN"
+
+
+class Work:
+    """One connection, taken at the first statement; statements of concurrent resolvers queue for it."""
+
+    def __init__(self, foundation: Foundation, actor: Actor, origin: Origin, mode: str) -> None:
+        self.foundation = foundation
+        self.settings = foundation.settings
+        self.law = foundation.law
+        self.actor = actor
+        self.origin = origin
+        self.now: datetime = foundation.clock.now()
+        self._mode = mode
+        self._lock = asyncio.Lock()
+        self._connection: Connection | None = None
+        self._attempt: Attempt | None = None
+        self._events: list[Event] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None and self._events and self._mode == CHANGE:
+                await self.foundation.ledger.write(await self._connected(), self._events)
+            await self._close("COMMIT" if error is None else "ROLLBACK")
+        except BaseException:
+            await self._close("ROLLBACK")
+            raise
+        if isinstance(error, Refusal):
+            await self._record_refusal(error)
+
+    # What is decided and recorded
+
+    def attempt(self, action: str, target: str, *, place: Place | None = None, digest: str | None = None) -> None:
+        """Says what is about to be done, so that it can be recorded even when it is refused."""
+        self._attempt = Attempt(action, target, place, digest)
+
+    def require(self, act: str, place: Place) -> None:
+        """The one decision point of both doors. Raises what `deciding.decide` raises."""
+        attempt = self._attempt
+        if attempt is None:
+            self._attempt = Attempt(f"{place.kind}.{act}", place.name, place, announced=False)
+        elif attempt.place is None:
+            attempt.place = place
+        try:
+            deciding.decide(self.law, self.actor, act, place)
+        except Refusal:
+            self.foundation.telemetry.decision(place.kind, act, False)
+            raise
+        self.foundation.telemetry.decision(place.kind, act, True)
+
+    def allows(self, act: str, place: Place) -> bool:
+        """Whether `require` would pass; for lists and for what a user interface shows."""
+        return deciding.allows(self.law, self.actor, act, place)
+
+    def record(
+        self,
+        *,
+        place: Place | None = None,
+        changes: Mapping[str, Any] | None = None,
+        digest: str | None = None,
+        reason: str | None = None,
+    ) -> Event:
+        """Completes the attempt: it was done. The entry is written with the commit."""
+        assert self._attempt is not None, "record() completes an attempt()"  # noqa: S101
+        attempt = replace(self._attempt, place=place or self._attempt.place, digest=digest or self._attempt.digest)
+        event = replace(self._event(Outcome.ALLOWED, attempt), changes=changes or {}, reason=reason)
+        self._events.append(event)
+        self._attempt = None
+        return event
+
+    def also(self, action: str, place: Place, changes: Mapping[str, Any]) -> None:
+        """Records what was done on the way to the attempt, or besides it."""
+        event = self._event(Outcome.ALLOWED, Attempt(action, place.name, place))
+        self._events.append(replace(event, changes=changes))
+
+    # The database
+
+    async def fetch(self, statement: Statement, *arguments: Any) -> list[asyncpg.Record]:
+        text, values = rendered(statement, arguments)
+        return await self._run("fetch", text, values)  # type: ignore[no-any-return]
+
+    async def fetchrow(self, statement: Statement, *arguments: Any) -> asyncpg.Record | None:
+        text, values = rendered(statement, arguments)
+        return await self._run("fetchrow", text, values)  # type: ignore[no-any-return]
+
+    async def fetchval(self, statement: Statement, *arguments: Any) -> Any:
+        row = await self.fetchrow(statement, *arguments)
+        return None if row is None else row[0]
+
+    async def execute(self, statement: Statement, *arguments: Any) -> int:
+        """The number of rows that were touched."""
+        text, values = rendered(statement, arguments)
+        status: str = await self._run("execute", text, values)
+        tail = status.rpartition(" ")[2]
+        return int(tail) if tail.isdigit() else 0
+
+    async def add(self, row: SQLModel) -> None:
+        await self.execute(*_statement(insertion(row)))
+
+    def later(self, **duration: float) -> datetime:
+        return self.now + timedelta(**duration)
+
+    async def _run(self, verb: str, text: str, values: Any) -> Any:
+        async with self._lock:
+            connection = await self._connected()
+            with self.foundation.telemetry.statement():
+                return await getattr(connection, verb)(text, *values)
+
+    async def _connected(self) -> Connection:
+        if self._connection is None:
+            try:
+                self._connection = await self.foundation.pool.acquire(timeout=10)  # type: ignore[assignment]
+            except (TimeoutError, OSError, asyncpg.PostgresConnectionError) as error:
+                raise DatabaseUnavailable("The database does not answer; try again shortly.", retry_after=5) from error
+            if self._mode:
+                await self._connection.execute(self._mode)  # type: ignore[union-attr]
+        return self._connection  # type: ignore[return-value]
+
+    async def _close(self, ending: str) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        await asyncio.shield(_end(self.foundation.pool, connection, ending if self._mode else ""))
+
+    # What is recorded
+
+    async def _record_refusal(self, refusal: Refusal) -> None:
+        attempt = self._attempt
+        denied = deciding.is_denial(refusal)
+        if attempt is None or not deciding.is_recorded(self.actor, refusal) or not (denied or attempt.announced):
+            return
+        outcome = Outcome.DENIED if denied else Outcome.FAILED
+        event = self._event(outcome, attempt)
+        why = refusal.detail.get("truth") or refusal.message
+        await self.foundation.ledger.append(replace(event, reason_code=refusal.code, reason=why))
+
+    def _event(self, outcome: Outcome, attempt: Attempt) -> Event:
+        place = attempt.place
+        return Event(
+            at=self.now,
+            action=attempt.action,
+            outcome=outcome,
+            actor=self.actor,
+            origin=self.origin,
+            target=attempt.target,
+            account_id=(place.account_id if place else None) or self.actor.account_id,
+            organization_id=place.organization_id if place else None,
+            repository_id=place.repository_id if place else None,
+            digest=attempt.digest,
+        )
+
+
+def _statement(pair: tuple[str, list[Any]]) -> tuple[Any, ...]:
+    text, values = pair
+    return text, *values
+
+
+async def _end(pool: "asyncpg.Pool[asyncpg.Record]", connection: Connection, ending: str) -> None:
+    try:
+        if ending:
+            await connection.execute(ending)
+    except BaseException:
+        connection.terminate()
+        raise
+    finally:
+        await pool.release(connection)  # type: ignore[arg-type]
