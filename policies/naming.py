@@ -1,8 +1,9 @@
 """What accounts, users, organizations and repositories may be called, and which clause a bad name breaks.
 
-Each `…_clause` answers with the clause broken, a sentence that reads on after "'Acme' is no name for an organization: ",
-or with None when the name is fine. A repository name that passes here stays within the OCI grammar behind any
-organization that passes here, so whatever can be created can also be pulled. Lengths are in characters.
+Each `…_clause` answers with the clause broken, a sentence that reads on after "'Acme' is no name for an
+organization: ", or with None when the name is fine. A repository name that passes here stays within the OCI
+grammar behind any organization that passes here, so whatever can be created can also be pulled. Lengths are
+in characters.
 """
 
 import re
@@ -12,9 +13,9 @@ OWNER_LENGTH = 64
 REPOSITORY_LENGTH = 128
 USER_LENGTH = 64
 
-# First parts of our own addresses, and words that clients give a meaning: docker reads `library` into bare names.
-RESERVED_ORGANIZATIONS = frozenset(
-    "library v2 token graphql admin api health healthz readyz metrics console audit".split()
+# Where our own addresses begin, and `library`, which docker puts before names that have no organization.
+RESERVED_ORGANIZATIONS = frozenset({"library", "v2", "token", "graphql", "admin", "api"}) | frozenset(
+    {"health", "healthz", "readyz", "metrics", "console", "audit"}
 )
 # The first start makes an account `admin`; accounts have no addresses, so it is in nobody's way.
 RESERVED_ACCOUNTS = RESERVED_ORGANIZATIONS - {"admin"}
@@ -39,12 +40,12 @@ def repository_clause(name: str) -> str | None:
 
 
 def user_clause(name: str) -> str | None:
-    """A user name is typed at `docker login` and sent as `name:password`, hence no ':' (RFC 7617, 2); nor may it look
-    like `<token>`, under which docker keeps identity tokens."""
+    """A user name is typed at `docker login` and sent as `name:password`, hence no ':' (RFC 7617, 2); nor may
+    it look like `<token>`, under which docker keeps identity tokens."""
     if clause := _length_clause(name, USER_LENGTH):
         return clause
     if wrong := _FOREIGN_TO_USER.search(name):
-        return f"it may hold only letters from A to Z, digits, '.', '_', '-' and '@', not {ascii(wrong[0])}."
+        return f"it may hold only letters from A to Z, digits, '.', '_', '-' and '@', not {wrong[0]!a}."
     if not name[0].isalnum():
         return "it must start with a letter or digit."
     return "it must not end with '@'." if name.endswith("@") else None
@@ -60,7 +61,7 @@ def path_clause(path: str) -> str | None:
 
 def _component_clause(component: str) -> str | None:
     if wrong := _FOREIGN_TO_COMPONENT.search(component):
-        return f"it may hold only lowercase letters, digits, '.', '_' and '-', not {ascii(wrong[0])}."
+        return f"it may hold only lowercase letters, digits, '.', '_' and '-', not {wrong[0]!a}."
     if _end_clause(component):
         return "each part between slashes must start and end with a lowercase letter or digit."
     return _first(_separators_clause(run) for run in _SEPARATORS.findall(component))
@@ -95,9 +96,8 @@ def _reserved_clause(name: str, reserved: frozenset[str]) -> str | None:
 def _length_clause(name: str, longest: int) -> str | None:
     if not name:
         return "it is empty."
-    return (
-        f"it has {len(name)} characters, and at most {longest} are allowed." if len(name) > longest else None
-    )
+    too_long = f"it has {len(name)} characters, and at most {longest} are allowed."
+    return too_long if len(name) > longest else None
 
 
 def _first(clauses: Iterable[str | None]) -> str | None:

@@ -1,4 +1,4 @@
-"""How addresses are written in settings: listening ones, public ones, networks. Pure; all raise ValueError."""
+"""How addresses are written in settings: listening ones, public ones, networks. All raise ValueError."""
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network

@@ -33,7 +33,3 @@ class FileClock:
             return float(self.path.read_text().strip() or 0)
         except FileNotFoundError:
             return 0.0
-
-
-def choose_clock(file: Path | None) -> Clock:
-    return SystemClock() if file is None else FileClock(file)

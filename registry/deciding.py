@@ -39,7 +39,7 @@ WORDS = {
 
 
 class PlaceNotFound(NotFound):
-    """Absent or hidden. `detail["truth"]` says which, for the audit log alone."""
+    """Absent or hidden. `truth` says which."""
 
 
 class ScopeMissing(Unauthenticated):
@@ -90,7 +90,7 @@ def allows(law: Law, actor: Actor, act: str, place: Place) -> bool:
 
 def is_denial(refusal: Refusal) -> bool:
     """Whether somebody was kept from something, as against a request that was wrong or in vain."""
-    hidden = isinstance(refusal, PlaceNotFound) and refusal.detail.get("truth") == HIDDEN
+    hidden = isinstance(refusal, PlaceNotFound) and refusal.truth == HIDDEN
     return hidden or isinstance(refusal, Denied | Unauthenticated)
 
 

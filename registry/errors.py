@@ -2,6 +2,7 @@
 
     Refusal
     ├── Unauthenticated      nobody could be recognised, or the credential no longer holds
+    │   ├── SignInNeeded     nobody signed in, and this needs somebody
     │   └── SignInFailed     a name and secret were offered and do not belong together
     ├── Denied               somebody is known, and may not
     │   └── QuotaExceeded    allowed, but there is no room
@@ -19,18 +20,26 @@ from typing import Any, ClassVar
 
 
 class Refusal(Exception):
-    """What all refusals share: a stable `code`, a sentence, and `detail`, plain values that a program may read."""
+    """What all refusals share: a stable `code`, a sentence, and `detail`, plain values that a program may read.
+
+    `truth` is what the person is not told; it goes to the audit log alone.
+    """
 
     code: ClassVar[str]
 
-    def __init__(self, message: str, **detail: Any) -> None:
+    def __init__(self, message: str, *, truth: str | None = None, **detail: Any) -> None:
         super().__init__(message)
         self.message = message
+        self.truth = truth
         self.detail: Mapping[str, Any] = detail
 
 
 class Unauthenticated(Refusal):
     code = "UNAUTHENTICATED"
+
+
+class SignInNeeded(Unauthenticated):
+    code = "SIGN_IN_NEEDED"
 
 
 class SignInFailed(Unauthenticated):

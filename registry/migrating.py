@@ -8,7 +8,8 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
@@ -19,6 +20,7 @@ import registry.audit.tables
 import registry.organizations.tables
 import registry.quotas.tables
 import registry.repositories.tables  # noqa: F401
+from registry.storage.database import Connection
 
 LOCK = 0x71DE  # any number, the same for all versions
 OLDEST_POSTGRES = 150000
@@ -40,7 +42,7 @@ async def differences(dsn: str) -> list[Any]:
     return found
 
 
-async def pending(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:
+async def pending(connection: Connection) -> str | None:
     """The sentence that says the database is not of this version, or None."""
     exists = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
     current = await connection.fetchval("SELECT max(version_num) FROM alembic_version") if exists else None
@@ -70,7 +72,7 @@ async def _on_connection(dsn: str, act: Any) -> None:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: SyncConnection) -> None:
     version = connection.execute(text("SELECT current_setting('server_version_num')::int")).scalar_one()
     if version < OLDEST_POSTGRES:
         raise DatabaseTooOld("Tidewaiter needs PostgreSQL 15 or newer.")
@@ -81,7 +83,7 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _compare(connection: Connection) -> list[Any]:
+def _compare(connection: SyncConnection) -> list[Any]:
     context = MigrationContext.configure(
         connection, opts={"compare_type": True, "include_object": _is_ours, "target_metadata": SQLModel.metadata}
     )

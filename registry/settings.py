@@ -87,10 +87,8 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return _secret_in(Path(path), f"{variable}_FILE"), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        found = {
-            name: self.get_field_value(field, name)[0]
-            for name, field in self.settings_cls.model_fields.items()
-        }
+        fields = self.settings_cls.model_fields.items()
+        found = {name: self.get_field_value(field, name)[0] for name, field in fields}
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -104,6 +102,7 @@ class Settings(BaseSettings):
         extra="forbid",
         validate_default=True,
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
     data: Folder = Path("./var")
@@ -205,10 +204,9 @@ def variable_of(field: str) -> str:
 
 
 def variables() -> frozenset[str]:
-    """Every name that may stand in the environment."""
-    return frozenset(map(variable_of, Settings.model_fields)) | {
-        f"{variable_of(each)}_FILE" for each in SECRETS
-    }
+    """Every name that may stand in the environment, exactly so."""
+    files = {f"{variable_of(each)}_FILE" for each in SECRETS}
+    return frozenset(map(variable_of, Settings.model_fields)) | files
 
 
 # Kubernetes puts such names into the environment for each service whose name begins with ours.
@@ -218,7 +216,7 @@ _SERVICE_LINK = re.compile(
 
 
 def _is_strange(name: str, value: str) -> bool:
-    if not name.upper().startswith(PREFIX) or name.upper() in variables():
+    if not name.upper().startswith(PREFIX) or name in variables():
         return False
     return not (_SERVICE_LINK.search(name) or (name.endswith("_PORT") and "://" in value))
 
@@ -255,9 +253,13 @@ def _sentences(errors: list[ErrorDetails]) -> Iterator[str]:
     for error in errors:
         field = str(error["loc"][0])
         rule = _RULES.get(error["type"], "cannot be understood").format_map(error.get("ctx", {}))
-        shown = (
-            ""
-            if field in SECRETS or error["type"] == "value_error"
-            else f", not {str(error['input'])[:80]!r}"
+        silent = field in SECRETS or error["type"] == "value_error"
+        yield (
+            f"{variable_of(field)} {rule}."
+            if silent
+            else f"{variable_of(field)} {rule}, not {_shown(error)}."
         )
-        yield f"{variable_of(field)} {rule}{shown}."
+
+
+def _shown(error: ErrorDetails) -> str:
+    return repr(str(error["input"])[:80])

@@ -30,11 +30,8 @@ from registry.events import Event, Outcome, Pull
 from registry.places import Place
 from registry.settings import Settings
 from registry.storage.blobs import BlobStore
-from registry.storage.database import DatabaseUnavailable, Statement, insertion, rendered
+from registry.storage.database import Connection, DatabaseUnavailable, Pool, Statement, insertion, rendered
 from registry.telemetry import Telemetry
-
-Connection = asyncpg.Connection[asyncpg.Record]
-
 
 class Ledger(Protocol):
     """Where audit entries go."""
@@ -52,7 +49,7 @@ class Foundation:
 
     settings: Settings
     clock: Clock
-    pool: "asyncpg.Pool[asyncpg.Record]"
+    pool: Pool
     blobs: BlobStore
     law: Law
     ledger: Ledger
@@ -118,7 +115,7 @@ class Work:
             await self._close("ROLLBACK")
             raise
         if isinstance(error, Refusal):
-            await self._record_refusal(error)
+            await self.refused(error)
 
     # What is decided and recorded
 
@@ -129,7 +126,7 @@ class Work:
     def require(self, act: str, place: Place) -> None:
         """The one decision point of both doors. Raises what `deciding.decide` raises."""
         attempt = self._attempt
-        if attempt is None:
+        if attempt is None or not attempt.announced:
             self._attempt = Attempt(f"{place.kind}.{act}", place.name, place, announced=False)
         elif attempt.place is None:
             attempt.place = place
@@ -216,14 +213,15 @@ class Work:
 
     # What is recorded
 
-    async def _record_refusal(self, refusal: Refusal) -> None:
+    async def refused(self, refusal: Refusal) -> None:
+        """Records a refusal by itself. Leaving the block does this; a reader that goes on after one calls it."""
         attempt = self._attempt
         denied = deciding.is_denial(refusal)
         if attempt is None or not deciding.is_recorded(self.actor, refusal) or not (denied or attempt.announced):
             return
         outcome = Outcome.DENIED if denied else Outcome.FAILED
         event = self._event(outcome, attempt)
-        why = refusal.detail.get("truth") or refusal.message
+        why = refusal.truth or refusal.message
         await self.foundation.ledger.append(replace(event, reason_code=refusal.code, reason=why))
 
     def _event(self, outcome: Outcome, attempt: Attempt) -> Event:
@@ -247,7 +245,7 @@ def _statement(pair: tuple[str, list[Any]]) -> tuple[Any, ...]:
     return text, *values
 
 
-async def _end(pool: "asyncpg.Pool[asyncpg.Record]", connection: Connection, ending: str) -> None:
+async def _end(pool: Pool, connection: Connection, ending: str) -> None:
     try:
         if ending:
             await connection.execute(ending)

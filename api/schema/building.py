@@ -16,7 +16,8 @@ from strawberry.types.scalar import ScalarDefinition
 from api.schema.cost import CostCeiling, Document
 from api.schema.limits import SCHEMA_FIELDS, Limits
 
-CACHED_DOCUMENTS = 128
+# A document at the limit of tokens weighs about a megabyte once it is parsed.
+CACHED_DOCUMENTS = 100
 
 
 class Schema(strawberry.Schema):
@@ -34,8 +35,10 @@ def make_schema(
     scalars: Mapping[object, ScalarDefinition] | None = None,
     extensions: Iterable[type[SchemaExtension]] = (),
 ) -> Schema:
-    """A schema with limits, cost ceiling and caches. The context of an operation says by a true `signed_in` that
-    introspection is allowed."""
+    """A schema with limits, cost ceiling and caches.
+
+    Introspection is for operations whose context has a true `signed_in`.
+    """
     return Schema(
         query=query,
         mutation=mutation,
@@ -48,7 +51,7 @@ def make_schema(
             CostCeiling,
             *extensions,
         ],
-        config=StrawberryConfig(disable_field_suggestions=True, sort_schema=True, scalar_map=scalars or {}),
+        config=StrawberryConfig(disable_field_suggestions=True, scalar_map=scalars or {}),
     )
 
 

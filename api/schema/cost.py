@@ -48,7 +48,7 @@ from api.schema.paging import DEFAULT_SIZE, MAX_SIZE
 MAX_COST = 10_000
 COUNT_COST = 10
 LIST_SIZE = 10
-PRICED_DOCUMENTS = 128
+PRICED_DOCUMENTS = 100
 
 Variables = Mapping[str, Any]
 Size = Callable[[Variables], int]

@@ -9,7 +9,7 @@ Codes, in `extensions.code`, with `limit` beside them:
     QUERY_TOO_LONG    more than 50 fragments, or more than 20 directives
     QUERY_TOO_DEEP    fields nested more than 12 levels; below `__schema` and `__type` levels do not count
     QUERY_TOO_WIDE    more than 30 aliases, 2,000 fields, 10 root fields, or 5 mutations in one operation
-    SYNTAX_ERROR      more than 4,000 tokens: the parser gives up on it
+    SYNTAX_ERROR      more than 2,000 tokens: the parser gives up on it
 
 What may be large in a small document, because of page sizes, is priced in `api.schema.cost`.
 """
@@ -35,7 +35,7 @@ from graphql import (
 from graphql.validation.validate import ValidationAbortedError
 from strawberry.extensions import SchemaExtension
 
-MAX_TOKENS = 4_000
+MAX_TOKENS = 2_000
 MAX_FRAGMENTS = 50
 MAX_DIRECTIVES = 20
 MAX_DEPTH = 12

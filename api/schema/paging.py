@@ -141,7 +141,7 @@ def _invalid_cursor(path: str) -> InvalidCursor:
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
-    """What a statement needs to read one page. `limit` is one more than its size, to see whether more follow."""
+    """What a statement needs to read one page. `limit` is one more than its size: are there more to come?"""
 
     where: ColumnElement[bool]
     order_by: tuple[UnaryExpression[Any], ...]

@@ -16,6 +16,12 @@ from registry.places import Place
 from registry.work import Work
 
 
+TABLES = {
+    "organization": ("organization_permission", "organization_id"),
+    "repository": ("repository_permission", "repository_id"),
+}
+
+
 class GranteeNotFound(NotFound):
     code = "NOT_FOUND"
 
@@ -43,7 +49,7 @@ async def set_permission(work: Work, place: Place, user: str, level: Level) -> P
     work.require("grant", place)
     user_id = await _grantee(work, place, user)
     await finding.hold(work, place)
-    table, column = _table(place)
+    table, column = TABLES[place.kind]
     before = await work.fetchval(
         f"SELECT level FROM {table} WHERE {column} = $1 AND user_id = $2 FOR UPDATE", place.id, user_id
     )
@@ -66,7 +72,7 @@ async def remove_permission(work: Work, place: Place, user: str) -> Permission:
     work.attempt(f"{place.kind}_permission.remove", f"{place.name}:{user}", place=place)
     work.require("grant", place)
     user_id = await _grantee(work, place, user)
-    table, column = _table(place)
+    table, column = TABLES[place.kind]
     row = await work.fetchrow(
         f"DELETE FROM {table} WHERE {column} = $1 AND user_id = $2 RETURNING *", place.id, user_id
     )
@@ -76,15 +82,21 @@ async def remove_permission(work: Work, place: Place, user: str) -> Permission:
     return _permission(row, user)
 
 
-async def permissions(work: Work, place: Place) -> list[Permission]:
-    """All permissions set on this very thing, by user name. The caller has been required to be a manager."""
-    table, column = _table(place)
+async def permissions(work: Work, kind: str, ids: list[UUID]) -> dict[UUID, list[Permission]]:
+    """All permissions set on each of these organizations or repositories, by user name.
+
+    The caller has been required to be allowed to grant on each.
+    """
+    table, column = TABLES[kind]
     rows = await work.fetch(
-        f"SELECT p.*, u.name FROM {table} p JOIN users u ON u.id = p.user_id"
-        f" WHERE p.{column} = $1 ORDER BY u.name LIMIT 1000",
-        place.id,
+        f"SELECT p.*, p.{column} AS place, u.name FROM {table} p JOIN users u ON u.id = p.user_id"
+        f" WHERE p.{column} = ANY($1::uuid[]) ORDER BY u.name",
+        ids,
     )
-    return [_permission(row, row["name"]) for row in rows]
+    found: dict[UUID, list[Permission]] = {one: [] for one in ids}
+    for row in rows:
+        found[row["place"]].append(_permission(row, row["name"]))
+    return found
 
 
 async def _grantee(work: Work, place: Place, user: str) -> UUID:
@@ -99,13 +111,6 @@ async def _grantee(work: Work, place: Place, user: str) -> UUID:
     if user_id == work.actor.user_id:
         raise OwnPermission("Nobody changes their own permission; ask another manager or the account's owner.")
     return user_id
-
-
-def _table(place: Place) -> tuple[str, str]:
-    return {
-        "organization": ("organization_permission", "organization_id"),
-        "repository": ("repository_permission", "repository_id"),
-    }[place.kind]
 
 
 def _permission(row: Any, user: str) -> Permission:

@@ -98,6 +98,28 @@ async def unshare(work: Work, place: Place, account: str) -> Share:
     return row
 
 
+async def shares(work: Work, repositories: list[UUID]) -> dict[UUID, list[tuple[Share, str]]]:
+    """The shares of each repository with the receiving account's name, by that name; ended ones included.
+
+    The caller has been required to be allowed to share each.
+    """
+    rows = await work.fetch(
+        "SELECT s.*, a.name AS account FROM share s JOIN account a ON a.id = s.account_id"
+        " WHERE s.repository_id = ANY($1::uuid[]) ORDER BY a.name",
+        repositories,
+    )
+    found: dict[UUID, list[tuple[Share, str]]] = {one: [] for one in repositories}
+    for row in rows:
+        found[row["repository_id"]].append((read_share(row), row["account"]))
+    return found
+
+
+def check_deadline(expires_at: datetime | None, *, forever: bool) -> None:
+    """A share without an end must be meant. Raises `ShareInvalid`."""
+    if (expires_at is None) is not forever:
+        raise ShareInvalid("Say when the share ends, or that it is forever; one of the two.", path=["expiresAt"])
+
+
 def read_share(row: Any) -> Share:
     return Share(**{name: row[name] for name in Share.model_fields})
 

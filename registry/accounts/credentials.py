@@ -15,7 +15,7 @@ from policies.access import Level
 from registry.access import finding
 from registry.actors import Actor
 from registry.deciding import LimitedByToken
-from registry.errors import Denied, Invalid, NotFound
+from registry.errors import Invalid, NotFound, SignInNeeded
 from registry.keys import Keys
 from registry.accounts.tables import Credential
 from registry.work import Work
@@ -24,6 +24,7 @@ PREFIX = "tw_"
 LONGEST_NAME = 64
 SHORTEST_LOGIN, LONGEST_LOGIN = timedelta(minutes=15), timedelta(hours=24)
 USUAL_LOGIN = timedelta(hours=6)
+OFFLINE = timedelta(days=90)
 
 
 class CredentialKind(StrEnum):
@@ -42,10 +43,6 @@ class CredentialNameInvalid(Invalid):
 
 class CredentialNotFound(NotFound):
     code = "NOT_FOUND"
-
-
-class UserNeeded(Denied):
-    code = "SIGN_IN_NEEDED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ async def create_offline(work: Work, keys: Keys, client: str) -> Issued:
     """What docker keeps instead of a password (an identity token)."""
     work.attempt("offline_token.create", work.actor.name)
     level = work.actor.level or Level.MANAGE
-    return await _issue(work, keys, CredentialKind.OFFLINE, client[:LONGEST_NAME], level, None)
+    return await _issue(work, keys, CredentialKind.OFFLINE, client[:LONGEST_NAME], level, work.now + OFFLINE)
 
 
 async def revoke(work: Work, credential_id: UUID) -> Credential:
@@ -119,7 +116,7 @@ async def of_user(work: Work, user_id: UUID) -> list[Credential]:
 async def confirm_identity(work: Work) -> None:
     """Raises unless somebody is signed in and that sign-in still holds."""
     if work.actor.user_id is None:
-        raise UserNeeded("This needs somebody who is signed in.")
+        raise SignInNeeded("This needs somebody who is signed in.")
     await finding.platform(work)
 
 

@@ -157,3 +157,26 @@ def _check_name(clause: str | None, kind: str, name: str, path: list[str]) -> No
     if clause is not None:
         raise AccountNameInvalid(f"'{name[:80]}' is no name for {kind}: {clause}", path=path)
 
+
+
+async def reset_password(work: Work, passwords: Passwords, name: str, password: str) -> None:
+    """For the operator at the machine, who needs no right but access to it. Raises `UserNotFound`."""
+    work.attempt("user.set_password", name)
+    hashed = await passwords.hash(password)
+    row = await work.fetchrow(
+        "UPDATE users SET password_hash = $2, generation = generation + 1 WHERE name = $1 RETURNING account_id",
+        name,
+        hashed,
+    )
+    if row is None:
+        raise UserNotFound(f"There is no user '{name}'.")
+    work.record(place=Place("account", "", account_id=row["account_id"]))
+
+
+async def everybody(work: Work) -> list[tuple[str, str, str]]:
+    """Name, account, and marks of each user, for the operator at the machine."""
+    rows = await work.fetch(
+        "SELECT u.*, a.name AS account FROM users u JOIN account a ON a.id = u.account_id ORDER BY a.name, u.name"
+    )
+    marks = ("owner", "platform_admin", "suspended_at")
+    return [(row["name"], row["account"], " ".join(mark for mark in marks if row[mark])) for row in rows]

@@ -57,6 +57,22 @@ def read_basic(value: str) -> tuple[str, str]:
     return name, secret
 
 
+async def by_header(work: Work, gate: Gate, header: str) -> Actor:
+    """The actor of an Authorization header: Basic, or Bearer with one of our random secrets; nobody without one.
+
+    Raises as `sign_in`.
+    """
+    kind, _, value = header.partition(" ")
+    match kind.lower():
+        case "":
+            return ANONYMOUS
+        case "basic":
+            return await sign_in(work, gate, *read_basic(value.strip()))
+        case "bearer" if credentials.looks_like_secret(value.strip()):
+            return await sign_in(work, gate, "", value.strip())
+    raise SignInFailed("The Authorization header must be Basic, with a name and a password or token, or Bearer.")
+
+
 async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
     """The actor behind a name and a secret. Raises `SignInFailed`, `SignInEnded` or `TooManySignIns`.
 

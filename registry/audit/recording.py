@@ -17,10 +17,8 @@ import structlog
 
 from registry.errors import Unavailable
 from registry.events import Event, Pull
-from registry.storage.database import prepare
+from registry.storage.database import Connection, prepare
 from registry.telemetry import Telemetry
-
-Connection = asyncpg.Connection[asyncpg.Record]
 
 BATCH = 256
 LONGEST_QUEUE = 4096

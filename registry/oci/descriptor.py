@@ -1,11 +1,10 @@
 """Descriptors: how a manifest names content (image-spec 1.1, descriptor.md).
 
-What is read here is safe to store and to compute with, and true to itself: embedded data has the size and digest that
-the descriptor claims. Whether the content exists, and has that size, only the caller can know.
+What is read here is safe to store and to compute with, and true to itself: embedded data has the size and
+digest that the descriptor claims. Whether the content exists, and has that size, only the caller can know.
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,11 +115,9 @@ def _read_platform(value: Any, where: str) -> Platform | None:
 
 
 def _read_data(value: Any, where: str) -> bytes | None:
-    """Empty data counts as absent: the content may well be empty, but then its size says so."""
-    encoded = read_optional_text(value, where)
     try:
-        return None if encoded is None else base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
+        return None if value is None else base64.b64decode(read_text(value, where), validate=True)
+    except ValueError:
         refuse(where, "is not base64 (RFC 4648, 4).")
 
 

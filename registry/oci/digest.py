@@ -1,7 +1,8 @@
 """Digests: what content is known by (image-spec 1.1, descriptor.md, "Digests").
 
-Both registered algorithms are full identities: the same bytes under sha256 and sha512 are two blobs to a client, and
-each is echoed as it was asked for. A well-formed digest of another algorithm is refused, since nothing could check it.
+Both registered algorithms are full identities: the same bytes under sha256 and sha512 are two blobs to a
+client, and each is echoed as it was asked for. A well-formed digest of another algorithm is refused, since
+nothing could check it.
 """
 
 import hashlib
@@ -16,7 +17,8 @@ _HEX = re.compile("[0-9a-f]+")
 
 
 class Digest(str):
-    """`sha256:6c3c…`, checked. Made by `parse_digest` and `digest_of`; calling the class itself checks nothing."""
+    """`sha256:6c3c…`, checked. Made by `parse_digest` and `digest_of`; calling the class itself checks
+    nothing."""
 
     __slots__ = ()
 

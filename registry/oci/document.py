@@ -1,9 +1,10 @@
 """JSON from strangers, read so that nobody who reads it later can understand something else.
 
-Refused are the places where parsers differ: keys that stand twice or differ from a known field in case only (Go's
-reader takes `Layers` for `layers`), NaN and Infinity, numbers beyond 64 bits, other encodings than UTF-8. Depth is
-bounded before the parser, which is recursive, sees the text. Strings that PostgreSQL or UTF-8 could not hold are
-refused where they are read. A field that is null counts as absent, as in Go, whose clients write both.
+Refused are the places where parsers differ: keys that stand twice or differ from a known field in case only
+(Go's reader takes `Layers` for `layers`), NaN and Infinity, numbers of absurd length, other encodings than
+UTF-8. Depth is bounded before the parser, which is recursive, sees the text. Strings that PostgreSQL or UTF-8
+could not hold are refused where they are read. A field that is null counts as absent, as in Go, whose clients
+write both.
 """
 
 import json
@@ -40,14 +41,12 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def check_spelling(value: Mapping[str, Any], fields: Iterable[str], where: str = "") -> None:
-    """Raises `ManifestInvalid` for a key that some clients would take for one of the fields, and others would not."""
+    """Raises `ManifestInvalid` for a key that only some clients would take for one of the fields."""
     known = {field.casefold(): field for field in fields}
     for key in value:
         field = known.get(key.casefold(), key)
         if field != key:
-            refuse(
-                within(where, field), f"is spelled {shown(key)}; upper and lower case matter in field names."
-            )
+            refuse(within(where, field), f"is spelled {shown(key)}; upper and lower case matter here.")
 
 
 def read_text(value: Any, where: str) -> str:
@@ -97,12 +96,12 @@ def _check_start(body: bytes) -> None:
         raise ManifestInvalid("The manifest is empty.")
     if body.startswith(_BOM):
         raise ManifestInvalid(
-            "The manifest starts with a byte order mark, which JSON does not allow (RFC 8259, 8.1)."
+            "The manifest starts with a byte order mark, which JSON has not (RFC 8259, 8.1)."
         )
 
 
 def _check_depth(body: bytes) -> None:
-    """Each round takes the innermost brackets away; what is left after all rounds lies deeper, or never closes."""
+    """Each round takes the innermost brackets away; what is left in the end lies deeper, or never closes."""
     brackets = _STRINGS.sub(b"", body).translate(_BRACKETS, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
         if not brackets:
@@ -110,7 +109,7 @@ def _check_depth(body: bytes) -> None:
         brackets = brackets.replace(b"[]", b"")
     if brackets:
         raise ManifestInvalid(
-            f"The manifest is not JSON: its brackets do not match, or are nested deeper than {MAX_DEPTH} levels."
+            f"The manifest is not JSON: its brackets do not match, or lie deeper than {MAX_DEPTH} levels."
         )
 
 
@@ -135,9 +134,7 @@ def _read_float(digits: str) -> float:
 
 def _check_digits(digits: str) -> None:
     if len(digits) > MAX_DIGITS:
-        raise ManifestInvalid(
-            f"The manifest has a number of {len(digits)} digits; at most {MAX_DIGITS} are read."
-        )
+        raise ManifestInvalid(f"The manifest has a number of {len(digits)} digits; {MAX_DIGITS} are allowed.")
 
 
 def _read_constant(name: str) -> NoReturn:
@@ -145,16 +142,17 @@ def _read_constant(name: str) -> NoReturn:
 
 
 def _kind(value: Any) -> str:
-    kinds = {
-        "bool": "a boolean",
-        "int": "a number",
-        "float": "a number",
-        "dict": "an object",
-        "list": "a list",
-    }
-    return kinds.get(type(value).__name__, "null" if value is None else "a string")
+    return "null" if value is None else _KINDS[type(value)]
 
 
+_KINDS = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    dict: "an object",
+    list: "a list",
+}
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_read_pairs,
     parse_int=_read_integer,

@@ -1,5 +1,5 @@
-"""What the OCI language refuses. Each `code` is the one clients are shown (distribution-spec 1.1, "Error Codes"; the
-last two kinds come from older registries, and clients know them)."""
+"""What the OCI language refuses. Each `code` is the one clients are shown (distribution-spec 1.1, "Error
+Codes"; those of tags and ranges come from Docker's registry, and clients know them)."""
 
 from registry.errors import Invalid
 
@@ -9,7 +9,7 @@ class DigestInvalid(Invalid):
 
 
 class ManifestInvalid(Invalid):
-    """`detail` holds `field`, where one field is to blame: its place in the manifest, as in `layers[2].digest`."""
+    """Where one field is to blame, `detail` holds its place as `field`: `layers[2].digest`."""
 
     code = "MANIFEST_INVALID"
 
@@ -39,6 +39,6 @@ class ScopeInvalid(Invalid):
 
 
 def shown(text: str) -> str:
-    """Foreign text as a message may hold it: quoted, shortened, and ASCII, so that look-alike letters are told apart
-    and nothing in it can break a log line or an encoding."""
+    """Foreign text as a message may hold it: quoted, shortened, and ASCII, so that look-alike letters are
+    told apart and nothing in it can break a log line or an encoding."""
     return ascii(text if len(text) <= 80 else text[:77] + "...")

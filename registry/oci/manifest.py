@@ -1,9 +1,9 @@
-"""Manifests, images and indexes alike, OCI's and Docker's: read once, at the door, from the bytes that are stored.
+"""Manifests, OCI's and Docker's, images and indexes: read once, from the very bytes that are stored.
 
-A manifest that passes has one meaning for all clients: its type is the one it was pushed with, and it is either an
-image or an index, never both (CVE-2021-41190). Unknown fields are kept and ignored. Whether the blobs and manifests it
-needs are there is the caller's question, and so is the size of the body (`MAX_BYTES`), which must be bounded while it
-streams in.
+A manifest that passes has one meaning for all clients: its type is the one it was pushed with, and it is
+either an image or an index, never both (CVE-2021-41190). Unknown fields are kept and ignored. Whether the
+blobs and manifests it needs are there is the caller's question, and so is the size of the body (`MAX_BYTES`),
+which must be bounded while it streams in.
 
 Sources: image-spec 1.1, manifest.md and image-index.md; distribution, manifest-v2-2.md.
 """
@@ -27,20 +27,9 @@ from registry.oci.errors import ManifestInvalid, shown
 MAX_BYTES = 4 * 1024 * 1024
 
 _FIELDS = (
-    *(
-        "schemaVersion",
-        "mediaType",
-        "artifactType",
-        "config",
-        "layers",
-        "manifests",
-        "subject",
-        "annotations",
-    ),
-    "fsLayers",
+    *("schemaVersion", "mediaType", "artifactType", "subject", "annotations"),
+    *("config", "layers", "manifests", "fsLayers"),
 )
-_NOT_IN_IMAGE = ("manifests",)
-_NOT_IN_INDEX = ("config", "layers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +49,21 @@ class Manifest:
     body: bytes = field(repr=False)
 
     @property
-    def listed(self) -> tuple[Descriptor, ...]:
-        """All it is made of, as it stands there: config, layers and children, foreign ones included."""
-        return (*((self.config,) if self.config else ()), *self.layers, *self.children)
-
-    @property
     def needed_blobs(self) -> tuple[Descriptor, ...]:
-        """Each blob once, in order. Foreign layers may be absent. An index may list blobs as well: docker's build
-        cache is one whose children are layers."""
-        aside = media_types.FOREIGN_LAYERS | media_types.MANIFESTS
-        return _distinct(listed for listed in self.listed if listed.media_type not in aside)
+        """Config and layers, each once, in order; foreign layers may be absent. Of an index, the children
+        that are no manifests: docker's build cache is an index of layers."""
+        others = [child for child in self.children if not media_types.is_manifest(child.media_type)]
+        layers = [one for one in (*self.layers, *others) if one.media_type not in media_types.FOREIGN_LAYERS]
+        return _distinct([self.config, *layers] if self.config else layers)
 
     @property
     def needed_manifests(self) -> tuple[Descriptor, ...]:
-        """Each manifest that an index lists, once and in order. A subject is not needed: it may come later."""
+        """The children that are manifests, each once, in order. A subject may come later, or never."""
         return _distinct(child for child in self.children if media_types.is_manifest(child.media_type))
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """What the images of an index run on, `os/arch` or `os/arch/variant`, each once, attestations left out."""
+        """What an index is for: `os/arch` or `os/arch/variant`, each once, attestations left out."""
         platforms = (child.platform for child in self.children)
         return tuple(dict.fromkeys(str(platform) for platform in platforms if platform and platform.known))
 
@@ -96,15 +81,12 @@ def parse(body: bytes, content_type: str | None) -> Manifest:
 
 
 def _read_media_type(document: Mapping[str, Any], content_type: str | None) -> str:
-    """The header without its parameters; the body's own word where there is no header, and both must agree."""
+    """The header, without parameters, or else the body's own word. Where there are both, they must agree."""
     inner = read_optional_text(document.get("mediaType"), "mediaType")
     outer = media_types.bare(content_type or "")
     _check_not_schema1(document, inner, outer)
     if inner and outer and inner != outer:
-        refuse(
-            "mediaType",
-            f"is {shown(inner)}, but the Content-Type says {shown(outer)}; they must be the same.",
-        )
+        refuse("mediaType", f"is {shown(inner)}, but the Content-Type says {shown(outer)}; they must agree.")
     media_type = outer or inner
     if media_type is None:
         raise ManifestInvalid("The manifest has no type: send a Content-Type, or write a mediaType into it.")
@@ -120,22 +102,20 @@ def _check_not_schema1(document: Mapping[str, Any], *types: str | None) -> None:
         or document.get("fsLayers") is not None
     ):
         raise ManifestInvalid(
-            "Docker image manifests of schema 1 are not supported any more; push with Docker 1.10 or newer, or convert "
-            "the image, for example with 'skopeo copy --format oci'."
+            "Docker image manifests of schema 1 are not supported any more; push with Docker 1.10 or newer, "
+            "or convert the image, for example with 'skopeo copy --format oci'."
         )
 
 
 def _check_kept(media_type: str) -> None:
     if media_type == media_types.OCI_ARTIFACT_MANIFEST:
         raise ManifestInvalid(
-            "OCI's artifact manifest was withdrawn before image-spec 1.1; push an image manifest with an artifactType "
-            "instead, as current clients do."
+            "OCI's artifact manifest was withdrawn before image-spec 1.1; push an image manifest with an "
+            "artifactType instead, as current clients do."
         )
     if not media_types.is_manifest(media_type):
         known = ", ".join(sorted(media_types.MANIFESTS))
-        raise ManifestInvalid(
-            f"{shown(media_type)} is no type of manifest that is kept here. These are: {known}."
-        )
+        raise ManifestInvalid(f"{shown(media_type)} is no type of manifest that is kept here: {known}.")
 
 
 def _check_version(document: Mapping[str, Any]) -> None:
@@ -145,7 +125,7 @@ def _check_version(document: Mapping[str, Any]) -> None:
 
 
 def _read_image(document: Mapping[str, Any], media_type: str, body: bytes) -> Manifest:
-    _check_absent(document, _NOT_IN_IMAGE, "an image manifest")
+    _check_absent(document, ("manifests",), "an image manifest")
     config = read_descriptor(document.get("config"), "config")
     if "layers" not in document:
         refuse("layers", "is missing; an image without layers has an empty list.")
@@ -162,7 +142,7 @@ def _read_image(document: Mapping[str, Any], media_type: str, body: bytes) -> Ma
 
 
 def _read_index(document: Mapping[str, Any], media_type: str, body: bytes) -> Manifest:
-    _check_absent(document, _NOT_IN_INDEX, "an index")
+    _check_absent(document, ("config", "layers"), "an index")
     if "manifests" not in document:
         refuse("manifests", "is missing; an index without manifests has an empty list.")
     return Manifest(
@@ -198,9 +178,9 @@ def _check_absent(document: Mapping[str, Any], names: Iterable[str], kind: str) 
 
 
 def _check_sizes(manifest: Manifest) -> None:
-    """Equal digests must have equal sizes, or `_distinct` would hide the wrong one from whoever compares them."""
-    sizes: dict[str, int] = {}
-    for descriptor in manifest.listed:
+    """Equal digests must have equal sizes: `_distinct` shows only the first to whoever compares them."""
+    sizes = {manifest.config.digest: manifest.config.size} if manifest.config else {}
+    for descriptor in (*manifest.layers, *manifest.children):
         if sizes.setdefault(descriptor.digest, descriptor.size) != descriptor.size:
             raise ManifestInvalid(f"The manifest gives two sizes for {descriptor.digest}.")
 

@@ -1,7 +1,7 @@
 """The media types a registry must tell apart, and whether a client wants one of them.
 
-Layers and configs may be of any type, since artifacts bring their own; those listed here are the ones with a meaning.
-Sources: image-spec 1.1, media-types.md; distribution, manifest-v2-2.md.
+Layers and configs may be of any type, since artifacts bring their own; those listed here are the ones with a
+meaning. Sources: image-spec 1.1, media-types.md; distribution, manifest-v2-2.md.
 """
 
 from collections.abc import Iterable
@@ -59,7 +59,7 @@ def bare(header: str) -> str:
 
 
 def accepted(media_type: str, accept_headers: Iterable[str]) -> bool:
-    """Whether a client that sent these Accept headers takes this type. No header at all takes everything; preferences
-    (`q`) are not weighed, since a manifest exists in one type only."""
+    """Whether a client that sent these Accept headers takes this type. No header at all takes everything;
+    preferences (`q`) are not weighed, since a manifest exists in one type only."""
     wanted = {bare(part) for header in accept_headers for part in header.split(",")} - {""}
     return not wanted or media_type.lower() in wanted or not wanted.isdisjoint(_ANYTHING)

@@ -1,4 +1,4 @@
-"""Byte ranges: of downloads (RFC 9110, 14) and of upload chunks (distribution-spec 1.1, "Pushing a blob in chunks").
+"""Byte ranges: of downloads (RFC 9110, 14) and of chunks (distribution-spec 1.1, "Pushing a blob in chunks").
 
 Starts and ends are offsets of the first and last byte, both included.
 """
@@ -9,15 +9,15 @@ from registry.oci.errors import RangeInvalid, shown
 
 MAX_OFFSET = 2**63 - 1
 
-_RANGE = re.compile(r"[ \t]*bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.IGNORECASE)
-_CONTENT_RANGE = re.compile(r"(?:bytes +)?([0-9]+)-([0-9]+)(?:/([0-9]+|\*))?", re.IGNORECASE)
+_RANGE = re.compile(r"[ \t]*bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.IGNORECASE | re.ASCII)
+_CONTENT_RANGE = re.compile(r"(?:bytes +)?([0-9]+)-([0-9]+)(?:/([0-9]+|\*))?", re.IGNORECASE | re.ASCII)
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """The one part of `size` bytes that is wanted; None when the header is to be ignored and the whole be sent.
+    """The one part of `size` bytes that is wanted, or None when the header is to be ignored: send it all.
 
-    Ignored are other units, several ranges (nobody needs them of a blob, and they multiply work) and what makes no
-    sense. Raises `RangeInvalid` for a range that holds no byte, reversed ones included.
+    Ignored are other units, several ranges (nobody needs them of a blob, and they multiply work) and what
+    makes no sense. Raises `RangeInvalid` for a range that holds no byte, reversed ones included.
     """
     found = _RANGE.fullmatch(header)
     if found is None or found.groups() == ("", ""):
@@ -32,7 +32,10 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
 
 
 def parse_content_range(header: str) -> tuple[int, int]:
-    """Where a chunk stands in its upload: `0-1023`. RFC 9110's `bytes 0-1023/*` is taken as well. Raises `RangeInvalid`."""
+    """Where a chunk stands in its upload: `0-1023`, or as RFC 9110 has it, `bytes 0-1023/*`.
+
+    Raises `RangeInvalid`, also for what cannot be read.
+    """
     found = _CONTENT_RANGE.fullmatch(header.strip())
     if found is None:
         raise RangeInvalid(f"The Content-Range {shown(header)} cannot be read; it must look like '0-1023'.")
@@ -54,7 +57,7 @@ def _read_suffix(length: int, size: int) -> tuple[int, int] | None:
 
 
 def _number(digits: str) -> int:
-    """Whatever needs more than 63 bits is as far away as anything can be; Python would not even read 5000 digits."""
+    """Capped at `MAX_OFFSET`, before reading: Python refuses to read numbers of 5000 digits."""
     significant = digits.lstrip("0")
     return MAX_OFFSET if len(significant) > 19 else min(int(significant or "0"), MAX_OFFSET)
 

@@ -1,7 +1,7 @@
-"""Repository paths and tags, as they stand in the addresses below /v2/ (distribution-spec 1.1, "Pulling manifests").
+"""Repository paths and tags, as in the addresses below /v2/ (distribution-spec 1.1, "Pulling manifests").
 
-The first component of a path is the organization, and the rest names the repository in it. Only the grammar is
-checked: a name that could never be created, because it is reserved, is simply not found.
+The first component of a path is the organization, and the rest names the repository in it. Only the grammar
+is checked: a name that could never be created, because it is reserved, is simply not found.
 """
 
 import re

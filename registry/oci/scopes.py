@@ -1,7 +1,8 @@
-"""Scopes: what a client asks a token for, and what the token says it got, as in `repository:acme/web:pull,push`.
+"""Scopes: what a client asks a token for, and what the token grants: `repository:acme/web:pull,push`.
 
-Source: distribution, docs/content/spec/auth/scope.md. A name may hold colons, since some clients put host and port in
-front, so a scope is split at its first and its last colon. The class in `repository(plugin)` is deprecated and ignored.
+Source: distribution, docs/content/spec/auth/scope.md. A name may hold colons, since some clients put host and
+port in front, so a scope is split at its first and its last colon. The class in `repository(plugin)` is
+deprecated and ignored.
 """
 
 import re

@@ -6,9 +6,10 @@ The challenge's realm comes from the settings alone, never from what a request c
 from starlette.requests import Request
 
 from registry.accounts import signing_in
+from registry.accounts.credentials import looks_like_secret
 from registry.actors import ANONYMOUS, Actor, Origin
 from registry.deciding import ScopeMissing
-from registry.errors import Refusal, SignInFailed, Unauthenticated
+from registry.errors import Refusal, Unauthenticated
 from registry.protocol.calls import Door
 from registry.settings import Settings
 
@@ -17,18 +18,12 @@ ACTIONS = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}
 
 async def authenticate(door: Door, request: Request, origin: Origin) -> Actor:
     """Raises `Unauthenticated`, `TooManySignIns`."""
-    kind, _, value = request.headers.get("authorization", "").partition(" ")
-    match kind.lower():
-        case "":
-            return ANONYMOUS
-        case "bearer":
-            return door.tokens.read(value.strip(), door.foundation.clock.now())
-        case "basic":
-            name, secret = signing_in.read_basic(value.strip())
-            async with door.foundation.glance(ANONYMOUS, origin) as work:
-                return await signing_in.sign_in(work, door.gate, name, secret)
-        case _:
-            raise SignInFailed("Only Basic and Bearer are understood in the Authorization header.")
+    header = request.headers.get("authorization", "")
+    kind, _, value = header.partition(" ")
+    if kind.lower() == "bearer" and not looks_like_secret(value.strip()):
+        return door.tokens.read(value.strip(), door.foundation.clock.now())
+    async with door.foundation.glance(ANONYMOUS, origin) as work:
+        return await signing_in.by_header(work, door.gate, header)
 
 
 def challenge(settings: Settings, refusal: Refusal, request: Request, name: str) -> dict[str, str]:

@@ -76,8 +76,8 @@ TABLE: dict[type[Refusal], tuple[int, str]] = {
     Invalid: (400, "UNSUPPORTED"),
     Conflict: (409, "DENIED"),
 }
-# What the registry keeps to itself, or says elsewhere in the answer.
-UNTOLD = {"truth", "retry_after", "scope", "allow", "path"}
+# What stands elsewhere in the answer.
+UNTOLD = {"retry_after", "scope", "allow", "path"}
 
 
 def shown_as(refusal: Refusal) -> tuple[int, str]:

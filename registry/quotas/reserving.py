@@ -17,7 +17,7 @@ from registry.work import Work
 
 CHARGE = "SELECT * FROM quota_charge($1, $2, $3, $4, $5)"
 LEFT = """
-    SELECT min(CASE WHEN explicit THEN hard ELSE $3 END - charged)
+    SELECT min(CASE WHEN explicit THEN hard WHEN scope_kind = 'organization' THEN $3::bigint END - charged)
     FROM quota_counter
     WHERE key = 'STORAGE_BYTES'
         AND (scope_kind = 'organization' AND scope_id = $1 OR scope_kind = 'account' AND scope_id = $2)
@@ -52,7 +52,7 @@ async def charge(work: Work, key: Key, amount: int, place: Place) -> None:
         [scope for _, scope in scopes],
         [key.value] * count,
         [amount] * count,
-        [default_limit(work.settings, key)] * count,
+        [default_limit(work.settings, key, kind) for kind, _ in scopes],
     )
     if row is not None:
         raise await _exceeded(work, key, row)
@@ -71,7 +71,10 @@ async def hold_window(work: Work, held: int, place: Place) -> int:
     """
     while True:
         left = await work.fetchval(
-            LEFT, place.organization_id, place.account_id, default_limit(work.settings, Key.STORAGE_BYTES)
+            LEFT,
+            place.organization_id,
+            place.account_id,
+            default_limit(work.settings, Key.STORAGE_BYTES, "organization"),
         )
         window = quotas.next_window(held, left)
         try:
@@ -102,8 +105,10 @@ async def unlink(work: Work, digests: Iterable[str], place: Place) -> int:
     return freed
 
 
-def default_limit(settings: Settings, key: Key) -> int | None:
-    """The limit of a scope that was never given one of its own."""
+def default_limit(settings: Settings, key: Key, scope_kind: str) -> int | None:
+    """The limit of a scope that was never given one of its own; only a key's nearest scope has one."""
+    if scope_kind != quotas.SCOPES[key][0]:
+        return None
     value: int | None = getattr(settings, f"quota_{key.value.lower()}")
     return value
 

@@ -9,7 +9,7 @@ grants it no more than INSERT and SELECT.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import orjson
@@ -19,6 +19,13 @@ from sqlalchemy.sql import ClauseElement
 from sqlmodel import SQLModel
 
 from registry.errors import Unavailable
+
+# asyncpg's classes take their parameter in its type stubs alone.
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection, Pool = asyncpg.Connection, asyncpg.Pool
 
 DIALECT = asyncpg_dialect()
 APP_ROLE = "tidewaiter_app"
@@ -31,7 +38,7 @@ class DatabaseUnavailable(Unavailable):
     code = "DATABASE_UNAVAILABLE"
 
 
-async def open_pool(dsn: str, size: int) -> "asyncpg.Pool[asyncpg.Record]":
+async def open_pool(dsn: str, size: int) -> Pool:
     """A pool whose connections are not reset on release: every Work ends its own transaction, and a reset costs
     more than a pull's only statement."""
     return await asyncpg.create_pool(
@@ -39,7 +46,7 @@ async def open_pool(dsn: str, size: int) -> "asyncpg.Pool[asyncpg.Record]":
     )
 
 
-async def prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def prepare(connection: Connection) -> None:
     """Sets up a new connection: JSON as plain values, and the lesser role."""
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", format="text", encoder=_to_json, decoder=orjson.loads
@@ -72,5 +79,5 @@ def _to_json(value: Any) -> str:
     return orjson.dumps(value, default=str).decode()
 
 
-async def _leave_as_it_is(_: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _leave_as_it_is(_: Connection) -> None:
     return None

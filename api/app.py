@@ -1,0 +1,132 @@
+"""The ASGI whole: every door of one server over one System. The only place that sees both GraphQL and the registry.
+
+    /v2/…, /token        registry.protocol      docker and its kin
+    /graphql             api.graphql            POST: operations; GET from a browser: GraphiQL, for who signs in
+    /console/…           api.console            what GraphiQL loads
+    /healthz, /readyz    api.operations         alive; ready
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import anyio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.console import console_routes, graphiql_page
+from api.graphql import GraphQLDoor
+from api.operations import health_routes
+from api.requests import RequestRecords
+from api.schema.context import Context
+from api.schema.whole import schema
+from registry.accounts import signing_in
+from registry.actors import ANONYMOUS, Actor
+from registry.errors import Unauthenticated, Unavailable
+from registry.protocol.app import Registry
+from registry.protocol.calls import Door, origin_of
+from registry.system import System
+
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="Tidewaiter", charset="UTF-8"'}
+
+
+def application(system: System) -> ASGIApp:
+    """What uvicorn serves."""
+    foundation = system.foundation
+    registry = Registry(Door(foundation, system.gate, system.tokens))
+    doors = Doors(registry, _pages(system))
+    return RequestRecords(doors, foundation.telemetry, foundation.settings.trusted_proxies)
+
+
+class Doors:
+    """The registry's door is asked first, and without a router: it is the hot path."""
+
+    def __init__(self, registry: ASGIApp, pages: ASGIApp) -> None:
+        self._registry, self._pages = registry, pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if path.startswith("/v2/") or path in {"/v2", "/token"}:
+            await self._registry(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+
+async def problems(system: System) -> Mapping[str, str]:
+    """What stands in the way of serving."""
+    found = {}
+    try:
+        with anyio.fail_after(2):
+            await system.foundation.pool.fetchval("SELECT 1")
+    except Exception:
+        found["database"] = "The database does not answer."
+    try:
+        await system.foundation.blobs.check()
+    except (OSError, Unavailable) as error:
+        found["blobs"] = f"The blob store cannot be written: {error}"
+    return found
+
+
+def _pages(system: System) -> ASGIApp:
+    async def is_ready() -> Mapping[str, str]:
+        return await problems(system)
+
+    return Starlette(
+        routes=[
+            Route("/graphql", GraphQLOrPage(system)),
+            Route("/graphql/schema.graphql", _schema, methods=["GET"]),
+            Route("/", _home, methods=["GET"]),
+            *console_routes(),
+            *health_routes(is_ready),
+        ]
+    )
+
+
+class GraphQLOrPage:
+    """POST is an operation; a browser that asks for a page gets GraphiQL, once it has signed in."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._door = GraphQLDoor(schema, self._session)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["route"] = "/graphql"
+        request = Request(scope)
+        wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+        if wants_page:
+            response = await self._page(request)
+            await response(scope, receive, send)
+        else:
+            await self._door(scope, receive, send)
+
+    async def _page(self, request: Request) -> Response:
+        try:
+            actor = await self._actor(request)
+        except (Unauthenticated, Unavailable) as refusal:
+            return PlainTextResponse(refusal.message, 401, CHALLENGE)
+        if actor.anonymous:
+            return PlainTextResponse("Sign in to use GraphiQL.", 401, CHALLENGE)
+        return graphiql_page()
+
+    @asynccontextmanager
+    async def _session(self, request: Request) -> AsyncIterator[Context]:
+        context = Context(self._system, await self._actor(request), origin_of(request))
+        try:
+            yield context
+        finally:
+            await context.close()
+
+    async def _actor(self, request: Request) -> Actor:
+        header = request.headers.get("authorization", "")
+        async with self._system.foundation.glance(ANONYMOUS, origin_of(request)) as work:
+            return await signing_in.by_header(work, self._system.gate, header)
+
+
+async def _schema(_: Request) -> Response:
+    return PlainTextResponse(schema.as_str(), media_type="text/plain")
+
+
+async def _home(_: Request) -> Response:
+    return RedirectResponse("/graphql")

@@ -1,0 +1,61 @@
+"""doctor: what an operator would check by hand, in one go."""
+
+import anyio
+import asyncpg
+import typer
+
+from api.cli.running import run
+from registry import migrating
+from registry.settings import Settings
+from registry.storage.database import APP_ROLE, Connection
+from registry.storage.blobs.filesystem import FilesystemStore
+from registry.system import database
+
+
+def doctor() -> None:
+    """Check settings, database and storage; exits with 1 if anything is wrong."""
+    findings = run(_examine)
+    for good, sentence in findings:
+        typer.echo(f"{'ok ' if good else 'BAD'}  {sentence}")
+    if not all(good for good, _ in findings):
+        raise typer.Exit(1)
+
+
+async def _examine(settings: Settings) -> list[tuple[bool, str]]:
+    findings = [(True, f"settings are read; data lies in {settings.data}")]
+    async with database(settings) as dsn:
+        connection = await asyncpg.connect(dsn)
+        try:
+            findings += await _examine_database(connection)
+        finally:
+            await connection.close()
+    findings.append(await _examine_blobs(settings))
+    return findings
+
+
+async def _examine_database(connection: Connection) -> list[tuple[bool, str]]:
+    version = connection.get_server_version()
+    behind = await migrating.pending(connection)
+    durable = await connection.fetchval("SHOW fsync") == "on"
+    role = await connection.fetchval(
+        "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = $1", APP_ROLE
+    )
+    return [
+        (version.major >= 15, f"PostgreSQL {version.major}.{version.minor}"),
+        (behind is None, behind or "the database is of this version"),
+        (durable, "commits reach the disk" if durable else "fsync is off: commits may be lost"),
+        (bool(role), "the server works as a role that cannot change the audit log" if role else
+         f"the role {APP_ROLE} is missing: only triggers guard the audit log"),
+    ]
+
+
+async def _examine_blobs(settings: Settings) -> tuple[bool, str]:
+    store = FilesystemStore(settings.blobs_folder)
+    try:
+        with anyio.fail_after(10):
+            await store.check()
+    except Exception as error:
+        return False, f"blobs cannot be stored in {settings.blobs_folder}: {error}"
+    finally:
+        store.close()
+    return True, f"blobs can be stored in {settings.blobs_folder}"

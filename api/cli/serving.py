@@ -1,0 +1,155 @@
+"""serve, migrate, schema."""
+
+import asyncio
+import signal
+import socket
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import anyio
+import structlog
+import typer
+import uvicorn
+
+from api.app import application, problems
+from api.cli.running import run
+from api.operations import operations
+from api.schema.whole import schema as whole_schema
+from registry import logging, migrating
+from registry.settings import Settings
+from registry.system import System, database, running, tend
+from registry.telemetry import configure
+
+GRACE_SECONDS = 10
+log = structlog.get_logger("serve")
+
+
+def serve() -> None:
+    """Serve the registry. Embedded PostgreSQL is started and migrated unless TIDEWAITER_DATABASE_URL is set."""
+    run(_serve)
+
+
+def migrate() -> None:
+    """Bring the database to the shape this version needs. Safe to run from several places at once."""
+    run(_migrate)
+
+
+def schema(output: Path | None = None) -> None:
+    """Print the GraphQL schema, or write it to a file."""
+    text = whole_schema.as_str() + "\n"
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text)
+
+
+async def _migrate(settings: Settings) -> None:
+    async with database(settings) as dsn:
+        await migrating.migrate(dsn)
+    typer.echo(f"The database is at revision {migrating.newest()}.")
+
+
+async def _serve(settings: Settings) -> None:
+    logging.set_up_logging(settings)
+    telemetry = configure()
+    # Taken before anything is started: a port in use should cost nothing.
+    public, admin = _listen(settings.host, settings.port), _admin(settings)
+    async with AsyncExitStack() as stack:
+        stack.callback(telemetry.shutdown)
+        dsn = await stack.enter_async_context(database(settings))
+        if not settings.database_url:
+            await migrating.migrate(dsn)
+        system = await stack.enter_async_context(running(settings, telemetry, dsn))
+        _welcome(settings, system)
+        await _run_servers(system, public, admin)
+    log.info("stopped")
+
+
+async def _run_servers(system: System, public: socket.socket, admin: socket.socket | None) -> None:
+    servers = [(_server(application(system)), public)]
+    if admin is not None:
+        operators = operations(system.foundation.telemetry.exposition, partial(problems, system))
+        servers.append((_server(operators), admin))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tend, system)
+        for server, listener in servers:
+            tasks.start_soon(server.serve, [listener])
+        await _stop_signal()
+        log.info("stopping")
+        for server, _ in servers:
+            server.should_exit = True
+        # The servers finish what they have begun; the tending has nothing to finish.
+        while any(server.started for server, _ in servers) and not all(_is_done(server) for server, _ in servers):
+            await anyio.sleep(0.05)
+        tasks.cancel_scope.cancel()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: two servers of one process would fight over them. `done` is set when it has ended."""
+
+    done = False
+
+    def install_signal_handlers(self) -> None:
+        return None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await self._serve(sockets)
+        finally:
+            self.done = True
+
+
+def _is_done(server: uvicorn.Server) -> bool:
+    return isinstance(server, _Server) and server.done
+
+
+def _server(app: uvicorn._types.ASGIApplication) -> uvicorn.Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+
+
+async def _stop_signal() -> None:
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+def _admin(settings: Settings) -> socket.socket | None:
+    return _listen(*settings.admin_address) if settings.admin_address else None
+
+
+def _welcome(settings: Settings, system: System) -> None:
+    """What a person needs to go on; the password only when it was made up here, and only this once."""
+    lines = ["", f"  Tidewaiter is at    {settings.address}", f"  GraphQL is at       {settings.address}/graphql"]
+    lines.append("  Administrator       admin")
+    if system.generated_password:
+        lines.append(f"  Password            {system.generated_password}   (shown only now; keep it)")
+    elif settings.admin_password:
+        lines.append("  Password            as first set by TIDEWAITER_ADMIN_PASSWORD")
+    else:
+        lines.append("  Password            as at the first start; 'tidewaiter user password admin' sets a new one")
+    lines.append(f"  Sign in with        docker login -u admin {settings.registry_host}")
+    typer.echo("\n".join([*lines, ""]))

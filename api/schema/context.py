@@ -1,0 +1,84 @@
+"""What the resolvers of one operation share: who asks, one snapshot to read from, and batches for nested lists."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Subquery, func, select
+from strawberry.dataloader import DataLoader
+from strawberry.types import Info as StrawberryInfo
+
+from api.schema.paging import Page, keyset
+from registry.actors import Actor, Origin
+from registry.errors import Refusal, SignInNeeded
+from registry.system import System
+from registry.work import Work
+
+Info = StrawberryInfo["Context", None]
+
+
+@dataclass(slots=True)
+class Context:
+    system: System
+    actor: Actor
+    origin: Origin
+    work: Work = field(init=False)
+    loaders: dict[Any, DataLoader[Any, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.work = self.system.foundation.view(self.actor, self.origin)
+
+    @property
+    def signed_in(self) -> bool:
+        return not self.actor.anonymous
+
+    async def refresh(self) -> None:
+        """A new snapshot, for what is read after a change."""
+        await self.close()
+        self.loaders.clear()
+        self.work = self.system.foundation.view(self.actor, self.origin)
+
+    async def close(self) -> None:
+        await self.work.__aexit__(None, None, None)
+
+    def begin(self) -> Work:
+        """A change of its own. Raises `SignInNeeded` for those who have not signed in."""
+        if self.actor.anonymous:
+            raise SignInNeeded("Sign in to change anything.")
+        return self.system.foundation.begin(self.actor, self.origin)
+
+    @asynccontextmanager
+    async def looking(self) -> AsyncIterator[Work]:
+        """The snapshot, for a read that the law may refuse; the refusal is recorded."""
+        try:
+            yield self.work
+        except Refusal as refusal:
+            await self.work.refused(refusal)
+            raise
+
+    async def batched(self, name: Any, key: Any, load: Callable[[list[Any]], Awaitable[Sequence[Any]]]) -> Any:
+        """`load` is called once for all keys that resolvers ask for at the same time under this name."""
+        if name not in self.loaders:
+            self.loaders[name] = DataLoader(load, max_batch_size=500)
+        return await self.loaders[name].load(key)
+
+    async def children(
+        self, selection: Subquery, parent: str, parent_id: UUID, page: Page, columns: Sequence[str], **order: bool
+    ) -> Sequence[Any]:
+        """One page of the rows that belong to a parent; one statement for all parents that ask alike."""
+
+        async def load(parents: list[UUID]) -> list[list[Any]]:
+            keys = keyset(page, [selection.c[name] for name in columns], **order)
+            place = func.row_number().over(partition_by=selection.c[parent], order_by=keys.order_by).label("place")
+            ranked = select(selection, place).where(keys.where, selection.c[parent].in_(parents)).subquery()
+            statement = select(ranked).where(ranked.c.place <= keys.limit).order_by(ranked.c.place)
+            found: dict[UUID, list[Any]] = {one: [] for one in parents}
+            for row in await self.work.fetch(statement):
+                found[row[parent]].append(row)
+            return [found[one] for one in parents]
+
+        asked = (selection.name or "", parent, page, tuple(columns), str(selection.element)[:200])
+        rows: Sequence[Any] = await self.batched(asked, parent_id, load)
+        return rows

@@ -1,0 +1,379 @@
+"""Repositories, and the tags and manifests in them."""
+
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import strawberry
+from sqlalchemy import ColumnElement, Subquery, select
+
+from api.schema.accounts import Node
+from api.schema.context import Info
+from api.schema.errors import UserError, changing
+from api.schema.paging import Connection, CountedConnection, connection, counted, keyset, page_of
+from api.schema.permissions import Permission, Share, permissions_of, shares_of
+from api.schema.scalars import BigInt, Category, Level, Visibility
+from registry.access import finding
+from registry.identifiers import show_id
+from registry.repositories import creating, deleting, reading, tagging
+from registry.repositories.reading import RepositoryView
+from registry.repositories.tables import Repository as RepositoryRow
+from registry.work import Work
+
+
+@strawberry.type(description="A name that points at a manifest and may be moved.")
+class Tag:
+    name: str = strawberry.field(description="The part of an address behind the colon.")
+    digest: str = strawberry.field(description="The manifest it points at.")
+    media_type: str = strawberry.field(description="The manifest's media type.")
+    size_bytes: BigInt = strawberry.field(description="Bytes of the manifest and of all it names.")
+    platforms: list[str] = strawberry.field(description="Platforms of an index, as os/architecture; else empty.")
+    created_at: datetime = strawberry.field(description="When the tag was first pushed.")
+    pushed_at: datetime = strawberry.field(description="When the tag was last pushed or moved.")
+    pushed_by: str | None = strawberry.field(description="Who pushed or moved it last.")
+    last_pulled_at: datetime | None = strawberry.field(description="When it was last pulled; null if never.")
+    pull_count: BigInt = strawberry.field(description="Pulls by this tag.")
+
+    @classmethod
+    def of(cls, row: Any) -> "Tag":
+        return cls(
+            name=row["name"],
+            digest=row["digest"],
+            media_type=row["media_type"],
+            size_bytes=BigInt(row["size_bytes"]),
+            platforms=row["platforms"],
+            created_at=row["created_at"],
+            pushed_at=row["pushed_at"],
+            pushed_by=row["pushed_by"],
+            last_pulled_at=row["last_pulled_at"],
+            pull_count=BigInt(row["pull_count"]),
+        )
+
+
+@strawberry.type(description="A manifest, tagged or not.")
+class Manifest:
+    digest: str = strawberry.field(description="The digest of its bytes.")
+    media_type: str = strawberry.field(description="Its media type.")
+    artifact_type: str | None = strawberry.field(description="What kind of artifact it is; null for an index.")
+    subject: str | None = strawberry.field(description="The digest it refers to, as a signature does; null if none.")
+    size_bytes: BigInt = strawberry.field(description="Bytes of the manifest and of all it names.")
+    platforms: list[str] = strawberry.field(description="Platforms of an index, as os/architecture; else empty.")
+    tags: list[str] = strawberry.field(description="Tags that point at it, the first hundred.")
+    pushed_at: datetime = strawberry.field(description="When it was first pushed.")
+    pushed_by: str | None = strawberry.field(description="Who pushed it.")
+
+    @classmethod
+    def of(cls, row: Any) -> "Manifest":
+        return cls(
+            digest=row["digest"],
+            media_type=row["media_type"],
+            artifact_type=row["artifact_type"],
+            subject=row["subject"],
+            size_bytes=BigInt(row["size_bytes"]),
+            platforms=row["platforms"],
+            tags=row["tags"],
+            pushed_at=row["pushed_at"],
+            pushed_by=row["pushed_by"],
+        )
+
+
+@strawberry.type(description="A place for images of one name.")
+class Repository(Node):
+    view: strawberry.Private[RepositoryView]
+    name: str = strawberry.field(description="Its name within the organization; may hold slashes.")
+    organization: str = strawberry.field(description="The organization's name.")
+    visibility: Visibility = strawberry.field(description="Who can pull it without a permission.")
+    category: Category = strawberry.field(description="What it is for.")
+    description: str = strawberry.field(description="Words about it.")
+    size_bytes: BigInt = strawberry.field(description="Bytes it holds, each digest counted once.")
+    tag_count: BigInt = strawberry.field(description="The number of its tags.")
+    pull_count: BigInt = strawberry.field(description="The number of pulls on the books.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+    updated_at: datetime = strawberry.field(description="When it was last changed or pushed to.")
+    address: str = strawberry.field(description="What to give docker, without a tag.")
+    viewer_permission: Level | None = strawberry.field(
+        description="The viewer's level on it; null for who sees it as public or shared."
+    )
+
+    @classmethod
+    def of(cls, info: Info, view: RepositoryView) -> "Repository":
+        host = info.context.system.foundation.settings.registry_host
+        return cls(
+            id=strawberry.ID(show_id("repo", view.id)),
+            view=view,
+            name=view.name,
+            organization=view.organization,
+            visibility=Visibility[view.visibility],
+            category=Category[view.category],
+            description=view.description,
+            size_bytes=BigInt(view.size_bytes),
+            tag_count=BigInt(view.tag_count),
+            pull_count=BigInt(view.pull_count),
+            created_at=view.created_at,
+            updated_at=view.updated_at,
+            address=f"{host}/{view.organization}/{view.name}",
+            viewer_permission=Level.shown(view.place.level),
+        )
+
+    @strawberry.field(description="Its tags, by name.")
+    async def tags(
+        self,
+        info: Info,
+        first: int | None = None,
+        last: int | None = None,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Connection[Tag]:
+        page = page_of(first, last, after, before, "NAME")
+        rows = await info.context.children(reading.tags(), "repository_id", self.view.id, page, ("name",))
+        return connection(page, rows, key=lambda row: (row["name"],), node=Tag.of)
+
+    @strawberry.field(description="Its manifests, tagged or not, newest first.")
+    async def manifests(
+        self,
+        info: Info,
+        first: int | None = None,
+        last: int | None = None,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> Connection[Manifest]:
+        page = page_of(first, last, after, before, "NEWEST")
+        columns = ("pushed_at", "digest")
+        rows = await info.context.children(
+            reading.manifests(), "repository_id", self.view.id, page, columns, descending=True
+        )
+        return connection(page, rows, key=lambda row: (row["pushed_at"], row["digest"]), node=Manifest.of)
+
+    @strawberry.field(description="Who holds which level on it. For its managers.")
+    async def permissions(self, info: Info) -> list[Permission] | None:
+        return await permissions_of(info, self.view.place)
+
+    @strawberry.field(description="With whom it is shared, ended shares included. For its managers.")
+    async def shares(self, info: Info) -> list[Share] | None:
+        return await shares_of(info, self.view.place)
+
+
+@strawberry.enum(description="By what repositories are sorted.")
+class RepositoryOrderField(Enum):
+    NAME = "full_name"
+    UPDATED_AT = "updated_at"
+    TAG_COUNT = "tag_count"
+    PULL_COUNT = "pull_count"
+
+
+@strawberry.enum(description="Which end comes first.")
+class OrderDirection(Enum):
+    ASC = "ASC"
+    DESC = "DESC"
+
+
+@strawberry.input
+class RepositoryOrder:
+    field: RepositoryOrderField = strawberry.field(description="By what to sort.")
+    direction: OrderDirection = strawberry.field(default=OrderDirection.ASC, description="Which end comes first.")
+
+
+@strawberry.input(description="All that is given must hold.")
+class RepositoryFilter:
+    organization: str | None = strawberry.field(default=None, description="The organization's name.")
+    name: str | None = strawberry.field(default=None, description="Any part of the repository's name.")
+    visibility: Visibility | None = strawberry.field(default=None, description="Who can pull it.")
+    category: Category | None = strawberry.field(default=None, description="What it is for.")
+
+
+@strawberry.input
+class CreateRepositoryInput:
+    organization: str = strawberry.field(description="The organization's name.")
+    name: str = strawberry.field(description="1 to 128 characters; slashes make levels.")
+    visibility: Visibility = strawberry.field(default=Visibility.PRIVATE, description="Who can pull it.")
+    category: Category = strawberry.field(default=Category.OTHER, description="What it is for.")
+    description: str = strawberry.field(default="", description="At most 30,000 characters.")
+
+
+@strawberry.input
+class UpdateRepositoryInput:
+    organization: str = strawberry.field(description="The organization's name.")
+    name: str = strawberry.field(description="The repository's name in it.")
+    visibility: Visibility | None = strawberry.field(default=None, description="Left out or null: stays.")
+    category: Category | None = strawberry.field(default=None, description="Left out or null: stays.")
+    description: str | None = strawberry.field(default=None, description="Left out or null: stays.")
+
+
+@strawberry.input
+class DeleteRepositoryInput:
+    organization: str = strawberry.field(description="The organization's name.")
+    name: str = strawberry.field(description="The repository's name in it.")
+    confirm: str | None = strawberry.field(default=None, description="If given, must repeat the name.")
+
+
+@strawberry.type
+class RepositoryPayload:
+    repository: Repository | None = strawberry.field(description="The repository; null if it was refused.")
+    errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
+
+
+@strawberry.type
+class DeleteRepositoryPayload:
+    deleted_id: strawberry.ID | None = strawberry.field(description="The id of what was deleted; null if refused.")
+    errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
+
+
+@strawberry.input
+class CreateTagInput:
+    organization: str = strawberry.field(description="The organization's name.")
+    repository: str = strawberry.field(description="The repository's name in it.")
+    source: str = strawberry.field(description="A tag that exists.")
+    name: str = strawberry.field(description="The new tag on the same manifest.")
+    override: bool = strawberry.field(default=False, description="Whether to move a tag of that name.")
+
+
+@strawberry.input
+class DeleteTagInput:
+    organization: str = strawberry.field(description="The organization's name.")
+    repository: str = strawberry.field(description="The repository's name in it.")
+    name: str = strawberry.field(description="The tag. Other tags of the same manifest stay.")
+
+
+@strawberry.type
+class TagPayload:
+    tag: Tag | None = strawberry.field(description="The tag; null if it was refused.")
+    errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
+
+
+@strawberry.type
+class DeleteTagPayload:
+    digest: str | None = strawberry.field(description="The manifest it pointed at; null if it was refused.")
+    errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
+
+
+async def repository_where(info: Info, **where: Any) -> Repository | None:
+    """The one repository seen with these column values."""
+    work = info.context.work
+    seen = reading.seen(work)
+    row = await work.fetchrow(select(seen).where(*(seen.c[name] == value for name, value in where.items())))
+    return Repository.of(info, reading.view(work, row)) if row else None
+
+
+@strawberry.type
+class RepositoryQueries:
+    @strawberry.field(description="A repository by name; null if there is none that you can see.")
+    async def repository(self, info: Info, organization: str, name: str) -> Repository | None:
+        return await repository_where(info, organization_name=organization, repository_name=name)
+
+    @strawberry.field(description="The repositories that you can see: your account's, granted, shared and public.")
+    async def repositories(
+        self,
+        info: Info,
+        filter: RepositoryFilter | None = None,
+        order_by: RepositoryOrder | None = None,
+        first: int | None = None,
+        last: int | None = None,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> CountedConnection[Repository]:
+        order = order_by or RepositoryOrder(field=RepositoryOrderField.NAME)
+        page = page_of(first, last, after, before, f"{order.field.name} {order.direction.name}")
+        work = info.context.work
+        seen = reading.seen(work)
+        columns = [seen.c[order.field.value], seen.c.repository_id]
+        wanted = select(seen).where(*_conditions(seen, filter or RepositoryFilter()))
+        keys = keyset(page, columns, descending=order.direction is OrderDirection.DESC)
+
+        async def count() -> int:
+            total: int = await work.fetchval(reading.count(wanted))
+            return total
+
+        return counted(
+            page,
+            await work.fetch(keys.on(wanted)),
+            key=lambda row: (row[order.field.value], row["repository_id"]),
+            node=lambda row: Repository.of(info, reading.view(work, row)),
+            count=count,
+        )
+
+
+def _conditions(seen: Subquery, wanted: RepositoryFilter) -> list[ColumnElement[bool]]:
+    found = []
+    if wanted.organization is not None:
+        found.append(seen.c.organization_name == wanted.organization)
+    if wanted.name is not None:
+        found.append(seen.c.repository_name.contains(wanted.name, autoescape=True))
+    if wanted.visibility is not None:
+        found.append(seen.c.visibility == wanted.visibility.value)
+    if wanted.category is not None:
+        found.append(seen.c.category == wanted.category.value)
+    return found
+
+
+@strawberry.type
+class RepositoryMutations:
+    @strawberry.mutation(description="Makes a repository. For those who may push to the organization.")
+    async def create_repository(self, info: Info, input: CreateRepositoryInput) -> RepositoryPayload:
+        made, errors = await changing(
+            info,
+            lambda work: creating.create(
+                work,
+                input.organization,
+                input.name,
+                visibility=input.visibility.value,
+                category=input.category.value,
+                description=input.description,
+            ),
+        )
+        return await _payload(info, made, errors)
+
+    @strawberry.mutation(description="Changes only what is given. Visibility is for managers.")
+    async def update_repository(self, info: Info, input: UpdateRepositoryInput) -> RepositoryPayload:
+        changed: dict[str, Any] = {
+            "visibility": input.visibility and input.visibility.value,
+            "category": input.category and input.category.value,
+            "description": input.description,
+        }
+
+        async def act(work: Work) -> RepositoryRow:
+            place = await finding.repository(work, input.organization, input.name)
+            return await creating.update(work, place, {key: new for key, new in changed.items() if new is not None})
+
+        return await _payload(info, *await changing(info, act))
+
+    @strawberry.mutation(description="Deletes a repository with all that is in it. For its managers.")
+    async def delete_repository(self, info: Info, input: DeleteRepositoryInput) -> DeleteRepositoryPayload:
+        async def act(work: Work) -> RepositoryRow:
+            place = await finding.repository(work, input.organization, input.name)
+            return await deleting.delete_repository(work, place, input.confirm)
+
+        gone, errors = await changing(info, act)
+        deleted = strawberry.ID(show_id("repo", gone.id)) if gone else None
+        return DeleteRepositoryPayload(deleted_id=deleted, errors=errors)
+
+    @strawberry.mutation(description="Gives a manifest one more tag. For those who may push.")
+    async def create_tag(self, info: Info, input: CreateTagInput) -> TagPayload:
+        async def act(work: Work) -> tuple[Any, str]:
+            place = await finding.repository(work, input.organization, input.repository)
+            tagged = await tagging.retag(work, place, input.source, input.name, override=input.override)
+            return place.id, tagged.name
+
+        made, errors = await changing(info, act)
+        return TagPayload(tag=await _tag(info, *made) if made else None, errors=errors)
+
+    @strawberry.mutation(description="Deletes a tag; its manifest stays. For managers.")
+    async def delete_tag(self, info: Info, input: DeleteTagInput) -> DeleteTagPayload:
+        async def act(work: Work) -> tagging.Tagged:
+            place = await finding.repository(work, input.organization, input.repository)
+            return await tagging.untag(work, place, input.name)
+
+        gone, errors = await changing(info, act)
+        return DeleteTagPayload(digest=gone.digest if gone else None, errors=errors)
+
+
+async def _payload(info: Info, row: RepositoryRow | None, errors: list[UserError]) -> RepositoryPayload:
+    shown = await repository_where(info, repository_id=row.id) if row else None
+    return RepositoryPayload(repository=shown, errors=errors)
+
+
+async def _tag(info: Info, repository_id: Any, name: str) -> Tag | None:
+    tags = reading.tags()
+    row = await info.context.work.fetchrow(
+        select(tags).where(tags.c.repository_id == repository_id, tags.c.name == name)
+    )
+    return Tag.of(row) if row else None

@@ -1,0 +1,29 @@
+"""The schema as a whole. `schema.graphql` is its print, kept equal by a test."""
+
+import strawberry
+
+from api.schema.accounts import AccountMutations, AccountQueries
+from api.schema.audit import AuditEntry, AuditQueries
+from api.schema.building import make_schema
+from api.schema.errors import ERRORS
+from api.schema.nodes import NodeQueries
+from api.schema.organizations import OrganizationMutations, OrganizationQueries
+from api.schema.permissions import PermissionMutations
+from api.schema.quotas import QuotaMutations, QuotaQueries
+from api.schema.repositories import RepositoryMutations, RepositoryQueries
+from api.schema.scalars import SCALARS
+
+
+@strawberry.type(description="What can be read.")
+class Query(AccountQueries, OrganizationQueries, RepositoryQueries, QuotaQueries, AuditQueries, NodeQueries):
+    pass
+
+
+@strawberry.type(description="What can be changed. Each is one transaction, and on the books.")
+class Mutation(
+    AccountMutations, OrganizationMutations, RepositoryMutations, PermissionMutations, QuotaMutations
+):
+    pass
+
+
+schema = make_schema(Query, Mutation, types=[*ERRORS, AuditEntry], scalars=SCALARS)

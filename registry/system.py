@@ -1,0 +1,135 @@
+"""Puts the registry together from its settings, and takes it apart again.
+
+    async with running(settings, telemetry) as system:
+        async with system.foundation.begin(actor, origin) as work: ...
+"""
+
+import fcntl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import anyio
+import asyncpg
+import structlog
+
+from policies.access import Law
+from registry import migrating
+from registry.accounts.first_start import first_start
+from registry.accounts.passwords import Passwords
+from registry.accounts.signing_in import Gate
+from registry.accounts.tokens import Tokens
+from registry.actors import SYSTEM, Origin
+from registry.audit.recording import Ledger
+from registry.clock import Clock, FileClock, SystemClock
+from registry.keys import Keys, load_keys
+from registry.repositories import uploading
+from registry.settings import Settings
+from registry.storage import embedded
+from registry.storage.blobs.filesystem import FilesystemStore
+from registry.storage.database import open_pool
+from registry.telemetry import Telemetry
+from registry.work import Foundation
+
+TEND_EVERY_SECONDS = 60
+log = structlog.get_logger("system")
+
+
+class NotMigrated(RuntimeError):
+    """The database is not of this version; its text says what to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """`generated_password` is the administrator's, on the first start that made it up."""
+
+    foundation: Foundation
+    gate: Gate
+    tokens: Tokens
+    generated_password: str | None
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[str]:
+    """The address of the database: the one that is set, or the embedded one, met if it runs and else started.
+
+    All who use the embedded one hold a shared lock, so the last to leave knows that it is the last, and stops it; who
+    was killed holds none.
+    """
+    if settings.database_url:
+        yield settings.database_url
+        return
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (settings.data / "postgres.users").open("a") as users:
+        await anyio.to_thread.run_sync(fcntl.flock, users, fcntl.LOCK_SH, abandon_on_cancel=True)
+        server = await embedded.start(settings.data / "postgres", durable=settings.embedded_fsync)
+        try:
+            yield server.dsn
+        finally:
+            with anyio.CancelScope(shield=True), suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                await embedded.stop(server)
+
+
+@asynccontextmanager
+async def running(settings: Settings, telemetry: Telemetry, dsn: str) -> AsyncIterator[System]:
+    """Everything a server or a command needs, over a database of this version. Raises `NotMigrated`."""
+    await check_version(dsn)
+    clock = FileClock(settings.clock_file) if settings.clock_file else SystemClock()
+    ledger = Ledger(dsn, telemetry)
+    blobs = FilesystemStore(settings.blobs_folder, durable=settings.embedded_fsync)
+    pool = await open_pool(dsn, settings.database_pool)
+    foundation = Foundation(settings, clock, pool, blobs, Law.load(), ledger, telemetry)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ledger.run)
+        try:
+            yield await _open(foundation, clock, load_keys(settings.data / "keys"))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await ledger.drain()
+                tasks.cancel_scope.cancel()
+                await pool.close()
+                blobs.close()
+
+
+async def tend(system: System) -> None:
+    """What has to be done from time to time; a failure is told in the log and tried again."""
+    while True:
+        try:
+            await tidy(system.foundation)
+        except Exception:
+            log.exception("tending failed")
+        await anyio.sleep(TEND_EVERY_SECONDS)
+
+
+async def tidy(foundation: Foundation) -> None:
+    """Ends abandoned uploads, and prepares the audit log's coming months."""
+    async with foundation.begin(SYSTEM, Origin()) as work:
+        gone = await uploading.expire(work)
+    for upload in gone:
+        await foundation.blobs.discard_upload(upload)
+    async with foundation.begin(SYSTEM, Origin()) as work:
+        for days in (0, 31):
+            await work.fetchval("SELECT audit_prepare($1)", work.now + timedelta(days=days))
+
+
+async def check_version(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        if sentence := await migrating.pending(connection):
+            raise NotMigrated(sentence)
+    finally:
+        await connection.close()
+
+
+async def _open(foundation: Foundation, clock: Clock, keys: Keys) -> System:
+    gate = Gate(keys, Passwords())
+    await tidy(foundation)
+    generated = await first_start(foundation, gate.passwords)
+    settings = foundation.settings
+    tokens = Tokens(
+        keys.signing, settings.address, settings.registry_host, timedelta(minutes=settings.token_minutes)
+    )
+    log.info("opened", law=foundation.law.revision, time=clock.now().isoformat())
+    return System(foundation, gate, tokens, generated)
