@@ -97,7 +97,7 @@ class Registry:
                 "Sign in to reach this repository, or check its name: without signing in only public repositories can "
                 "be pulled."
             )
-        if isinstance(refusal, Unauthenticated) and call.request.url.path != "/token":
+        if isinstance(refusal, Denied | Unauthenticated) and call.request.url.path != "/token":
             name = call.name if call.organization else ""
             headers = authenticating.challenge(self.door.foundation.settings, refusal, call.request, name)
         headers |= _state_of_upload(call, refusal)

@@ -14,6 +14,9 @@ from registry.protocol.calls import Door
 from registry.settings import Settings
 
 ACTIONS = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}
+# A push begins by asking which blobs are here, and some clients keep their first token for all that follows. Asking
+# for more is harmless: a token grants nothing by itself.
+FIRST_OF_A_PUSH = "pull,push"
 
 
 async def authenticate(door: Door, request: Request, origin: Origin) -> Actor:
@@ -27,10 +30,13 @@ async def authenticate(door: Door, request: Request, origin: Origin) -> Actor:
 
 
 def challenge(settings: Settings, refusal: Refusal, request: Request, name: str) -> dict[str, str]:
-    """The WWW-Authenticate header of a 401 (docker token protocol; RFC 6750, 3). All values are quoted."""
+    """The WWW-Authenticate header of a 401 (docker token protocol; RFC 6750, 3). All values are quoted.
+
+    It goes with a 403 too: there are clients that show a refusal's text only if they were told where to sign in.
+    """
     parts = [f'Bearer realm="{settings.address}/token"', f'service="{settings.registry_host}"']
     if name:
-        scope = f"repository:{name}:{ACTIONS.get(request.method, 'pull,push')}"
+        scope = f"repository:{name}:{_actions(request)}"
         source = request.query_params.get("from")
         if source and request.query_params.get("mount") and '"' not in source:
             scope += f" repository:{source}:pull"
@@ -39,6 +45,12 @@ def challenge(settings: Settings, refusal: Refusal, request: Request, name: str)
         parts.append('scope="registry:catalog:*"')
     if isinstance(refusal, ScopeMissing):
         parts.append('error="insufficient_scope"')
-    elif request.headers.get("authorization") and isinstance(refusal, Unauthenticated):
+    elif isinstance(refusal, Unauthenticated) and request.headers.get("authorization"):
         parts.append('error="invalid_token"')
     return {"WWW-Authenticate": ",".join(parts)}
+
+
+def _actions(request: Request) -> str:
+    if request.method == "HEAD" and "/blobs/" in request.url.path:
+        return FIRST_OF_A_PUSH
+    return ACTIONS.get(request.method, "pull,push")

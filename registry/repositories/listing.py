@@ -15,7 +15,7 @@ REFERRERS = """
 """
 # The repositories somebody may see, as ids: the branches of the law as one union, each on its own index.
 VISIBLE = """
-    SELECT r.id FROM repository r WHERE r.visibility = 'PUBLIC' AND ($1::uuid IS NOT NULL OR $3)
+    SELECT r.id FROM repository r WHERE r.visibility = 'PUBLIC' AND (CAST($1 AS uuid) IS NOT NULL OR $3)
     UNION SELECT p.repository_id FROM repository_permission p WHERE p.user_id = $1
     UNION SELECT r.id FROM organization_permission p JOIN repository r USING (organization_id) WHERE p.user_id = $1
     UNION SELECT s.repository_id FROM share s JOIN users u ON u.account_id = s.account_id

@@ -152,3 +152,8 @@ async def test_at_the_ceiling_it_runs() -> None:
 async def test_an_invalid_document_is_told_what_is_wrong_with_it() -> None:
     result = await schema.execute("{ repositories { nodes { nope } } }", context_value=SIGNED_IN)
     assert [one.message for one in result.errors or ()] == ["Cannot query field 'nope' on type 'Repository'."]
+
+
+async def test_what_cannot_be_priced_is_left_to_the_engine() -> None:
+    result = await schema.execute("{ ...nowhere }", context_value=SIGNED_IN)
+    assert [one.message for one in result.errors or ()] == ["Unknown fragment 'nowhere'."]

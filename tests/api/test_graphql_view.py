@@ -1,8 +1,8 @@
-"""The GraphQL door as clients meet it: media types, statuses, bounds in size and time, and what errors tell."""
+"""The GraphQL door as clients meet it: media types, statuses, bounds of size and time, and errors."""
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NewType
@@ -15,6 +15,7 @@ import strawberry
 from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
+from strawberry.extensions import SchemaExtension
 from structlog.testing import capture_logs
 
 from api.graphql import GRAPHQL_JSON, MAX_BODY_BYTES, PLAIN_JSON, GraphQLDoor
@@ -114,9 +115,8 @@ class Sessions:
             raise self.at_the_end
 
 
-schema = make_schema(
-    Query, Mutation, scalars={Even: strawberry.scalar(name="Even", parse_value=to_even, serialize=int)}
-)
+EVEN = {Even: strawberry.scalar(name="Even", parse_value=to_even, serialize=int)}
+schema = make_schema(Query, Mutation, scalars=EVEN)
 
 
 @pytest.fixture
@@ -548,6 +548,24 @@ async def test_a_fault_in_a_field(client: httpx2.AsyncClient, query: str, data: 
     assert entry["log_level"] == "error"
     assert entry["request_id"] == request_id
     assert isinstance(entry["exc_info"], Exception)
+
+
+class Stumbling(SchemaExtension):
+    def on_validate(self) -> Iterator[None]:
+        raise RuntimeError("secret of the machinery")
+        yield
+
+
+async def test_a_fault_before_any_field(sessions: Sessions) -> None:
+    """A fault of ours, though the operation was never begun: not the client's 400."""
+    door = GraphQLDoor(make_schema(Query, Mutation, scalars=EVEN, extensions=[Stumbling]), sessions)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=door), base_url="http://t") as client:
+        with capture_logs() as logs:
+            response = await post(client, {"query": "{ greeting }"})
+    assert response.status_code == 500
+    assert only_error(response.json())["extensions"] == {"code": "INTERNAL"}
+    assert "secret" not in response.text
+    assert [str(entry["exc_info"]) for entry in logs] == ["secret of the machinery"]
 
 
 async def test_many_faults_are_logged_once(client: httpx2.AsyncClient) -> None:

@@ -1,0 +1,19 @@
+"""What all tests share: one running server, made at the first need and stopped at the end."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.server import Server, serving
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def tidewaiter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Tests share it, and never meet in it: each makes accounts of its own."""
+    with serving(tmp_path_factory.mktemp("server")) as server:
+        yield server
