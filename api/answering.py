@@ -29,7 +29,7 @@ SUGGESTION = re.compile(r"\s*Did you mean .*", re.DOTALL)
 log = structlog.get_logger("graphql")
 
 
-class TurnedAway(Exception):  # noqa: N818 - it says what happens to the request
+class TurnedAway(Exception):
     """A request that no operation was run for, or whose operation did not come to an end."""
 
     def __init__(
@@ -63,9 +63,7 @@ def answer_of(result: ExecutionResult, request_id: str) -> GraphQLHTTPResponse:
     extensions = dict(result.extensions or {})
     if errors:
         _log_unexpected(errors, request_id)
-        answer["errors"] = [
-            _told(error, request_id) for error in (errors if begun else errors[:MAX_REQUEST_ERRORS])
-        ]
+        answer["errors"] = [_told(error, request_id) for error in (errors if begun else errors[:MAX_REQUEST_ERRORS])]
         extensions["request_id"] = request_id
     if extensions:
         answer["extensions"] = extensions

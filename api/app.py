@@ -1,9 +1,9 @@
 """The ASGI whole: every door of one server over one System. The only place that sees both GraphQL and the registry.
 
-    /v2/…, /token        registry.protocol      docker and its kin
-    /graphql             api.graphql            POST: operations; GET from a browser: GraphiQL, for who signs in
-    /console/…           api.console            what GraphiQL loads
-    /healthz, /readyz    api.operations         alive; ready
+/v2/…, /token        registry.protocol      docker and its kin
+/graphql             api.graphql            POST: operations; GET from a browser: GraphiQL, for who signs in
+/console/…           api.console            what GraphiQL loads
+/healthz, /readyz    api.operations         alive; ready
 """
 
 from collections.abc import AsyncIterator, Mapping

@@ -51,9 +51,7 @@ class GraphQLDoor(GraphQL[Any, None]):
     The wait for the body and the run of the operation may each take `patience_seconds`.
     """
 
-    def __init__(
-        self, schema: BaseSchema, session: Session, *, patience_seconds: float = PATIENCE_SECONDS
-    ) -> None:
+    def __init__(self, schema: BaseSchema, session: Session, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         super().__init__(schema, graphql_ide=None, allow_queries_via_get=False, subscription_protocols=())
         self.session = session
         self.patience_seconds = patience_seconds
@@ -147,9 +145,7 @@ class GraphQLDoor(GraphQL[Any, None]):
         except MissingQueryError:
             raise _invalid("The request holds no query.") from None
         except CannotGetOperationTypeError:
-            raise _invalid(
-                "The document holds no operation of the name that 'operationName' gives."
-            ) from None
+            raise _invalid("The document holds no operation of the name that 'operationName' gives.") from None
         except InvalidOperationTypeError:
             raise _invalid("Only queries and mutations are served.") from None
 

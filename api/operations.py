@@ -21,9 +21,7 @@ READY_SECONDS = 3
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-def operations(
-    exposition: Callable[[], bytes], problems: Problems, ready_seconds: float = READY_SECONDS
-) -> Starlette:
+def operations(exposition: Callable[[], bytes], problems: Problems, ready_seconds: float = READY_SECONDS) -> Starlette:
     """The application of the admin listener: /metrics, /healthz, /readyz."""
 
     async def metrics(_: Request) -> Response:

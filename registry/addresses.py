@@ -58,6 +58,4 @@ def read_networks(value: object) -> object:
     try:
         return tuple(ip_network(each.strip()) for each in value.split(",") if each.strip())
     except ValueError:
-        raise ValueError(
-            "must be addresses or networks with commas between, such as 10.0.0.0/8, ::1"
-        ) from None
+        raise ValueError("must be addresses or networks with commas between, such as 10.0.0.0/8, ::1") from None

@@ -135,10 +135,10 @@ def _refusal(law: Law, actor: Actor, act: str, place: Place) -> Refusal:
             f"{WORDS[act]} {describe(place)} was refused: the account is suspended, so nothing may grow or change. "
             "What it holds can still be seen, pulled and deleted. Ask the platform administrator.",
         )
-    return _too_little(law, actor, act, place)
+    return _too_little(law, act, place)
 
 
-def _too_little(law: Law, actor: Actor, act: str, place: Place) -> Denied:
+def _too_little(law: Law, act: str, place: Place) -> Denied:
     needed, held = law.needed(place.kind, act), place.level
     if needed is None:
         who = {"platform": "a platform administrator", "account": "the owner of the account"}.get(place.kind)

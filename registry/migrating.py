@@ -85,7 +85,8 @@ def _upgrade(connection: SyncConnection) -> None:
 
 def _compare(connection: SyncConnection) -> list[Any]:
     context = MigrationContext.configure(
-        connection, opts={"compare_type": True, "include_object": _is_ours, "target_metadata": SQLModel.metadata}
+        connection,
+        opts={"compare_type": True, "include_object": _is_ours, "target_metadata": SQLModel.metadata},
     )
     return list(compare_metadata(context, SQLModel.metadata))
 

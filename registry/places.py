@@ -39,7 +39,11 @@ class Place:
     @property
     def id(self) -> UUID:
         """The id of the thing itself. Only of places that exist."""
-        found = {"account": self.account_id, "organization": self.organization_id, "repository": self.repository_id}
+        found = {
+            "account": self.account_id,
+            "organization": self.organization_id,
+            "repository": self.repository_id,
+        }
         value = found[self.kind]
         assert value is not None, f"{self.kind} {self.name!r} does not exist"  # noqa: S101
         return value

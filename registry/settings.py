@@ -210,9 +210,7 @@ def variables() -> frozenset[str]:
 
 
 # Kubernetes puts such names into the environment for each service whose name begins with ours.
-_SERVICE_LINK = re.compile(
-    r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
-)
+_SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$")
 
 
 def _is_strange(name: str, value: str) -> bool:
@@ -254,11 +252,7 @@ def _sentences(errors: list[ErrorDetails]) -> Iterator[str]:
         field = str(error["loc"][0])
         rule = _RULES.get(error["type"], "cannot be understood").format_map(error.get("ctx", {}))
         silent = field in SECRETS or error["type"] == "value_error"
-        yield (
-            f"{variable_of(field)} {rule}."
-            if silent
-            else f"{variable_of(field)} {rule}, not {_shown(error)}."
-        )
+        yield (f"{variable_of(field)} {rule}." if silent else f"{variable_of(field)} {rule}, not {_shown(error)}.")
 
 
 def _shown(error: ErrorDetails) -> str:

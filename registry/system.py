@@ -1,7 +1,7 @@
 """Puts the registry together from its settings, and takes it apart again.
 
-    async with running(settings, telemetry) as system:
-        async with system.foundation.begin(actor, origin) as work: ...
+async with running(settings, telemetry) as system:
+    async with system.foundation.begin(actor, origin) as work: ...
 """
 
 import fcntl
@@ -128,8 +128,6 @@ async def _open(foundation: Foundation, clock: Clock, keys: Keys) -> System:
     await tidy(foundation)
     generated = await first_start(foundation, gate.passwords)
     settings = foundation.settings
-    tokens = Tokens(
-        keys.signing, settings.address, settings.registry_host, timedelta(minutes=settings.token_minutes)
-    )
+    tokens = Tokens(keys.signing, settings.address, settings.registry_host, timedelta(minutes=settings.token_minutes))
     log.info("opened", law=foundation.law.revision, time=clock.now().isoformat())
     return System(foundation, gate, tokens, generated)

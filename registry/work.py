@@ -33,6 +33,7 @@ from registry.storage.blobs import BlobStore
 from registry.storage.database import Connection, DatabaseUnavailable, Pool, Statement, insertion, rendered
 from registry.telemetry import Telemetry
 
+
 class Ledger(Protocol):
     """Where audit entries go."""
 

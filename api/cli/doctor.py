@@ -7,8 +7,8 @@ import typer
 from api.cli.running import run
 from registry import migrating
 from registry.settings import Settings
-from registry.storage.database import APP_ROLE, Connection
 from registry.storage.blobs.filesystem import FilesystemStore
+from registry.storage.database import APP_ROLE, Connection
 from registry.system import database
 
 
@@ -44,8 +44,12 @@ async def _examine_database(connection: Connection) -> list[tuple[bool, str]]:
         (version.major >= 15, f"PostgreSQL {version.major}.{version.minor}"),
         (behind is None, behind or "the database is of this version"),
         (durable, "commits reach the disk" if durable else "fsync is off: commits may be lost"),
-        (bool(role), "the server works as a role that cannot change the audit log" if role else
-         f"the role {APP_ROLE} is missing: only triggers guard the audit log"),
+        (
+            bool(role),
+            "the server works as a role that cannot change the audit log"
+            if role
+            else f"the role {APP_ROLE} is missing: only triggers guard the audit log",
+        ),
     ]
 
 

@@ -3,9 +3,11 @@
 import asyncio
 import signal
 import socket
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import structlog
@@ -71,40 +73,32 @@ async def _run_servers(system: System, public: socket.socket, admin: socket.sock
     if admin is not None:
         operators = operations(system.foundation.telemetry.exposition, partial(problems, system))
         servers.append((_server(operators), admin))
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(tend, system)
-        for server, listener in servers:
-            tasks.start_soon(server.serve, [listener])
-        await _stop_signal()
-        log.info("stopping")
-        for server, _ in servers:
-            server.should_exit = True
-        # The servers finish what they have begun; the tending has nothing to finish.
-        while any(server.started for server, _ in servers) and not all(_is_done(server) for server, _ in servers):
-            await anyio.sleep(0.05)
-        tasks.cancel_scope.cancel()
+    async with anyio.create_task_group() as tending:
+        tending.start_soon(tend, system)
+        async with anyio.create_task_group() as tasks:
+            for server, listener in servers:
+                tasks.start_soon(server.serve, [listener])
+            tasks.start_soon(_end_on_signal, [server for server, _ in servers])
+        tending.cancel_scope.cancel()
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: two servers of one process would fight over them. `done` is set when it has ended."""
+    """Leaves signals to us: two servers of one process would fight over them."""
 
-    done = False
-
-    def install_signal_handlers(self) -> None:
-        return None
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            await self._serve(sockets)
-        finally:
-            self.done = True
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
-def _is_done(server: uvicorn.Server) -> bool:
-    return isinstance(server, _Server) and server.done
+async def _end_on_signal(servers: list[uvicorn.Server]) -> None:
+    """The servers finish what they have begun, within their grace."""
+    await _stop_signal()
+    log.info("stopping")
+    for server in servers:
+        server.should_exit = True
 
 
-def _server(app: uvicorn._types.ASGIApplication) -> uvicorn.Server:
+def _server(app: Any) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             app,
@@ -143,7 +137,11 @@ def _admin(settings: Settings) -> socket.socket | None:
 
 def _welcome(settings: Settings, system: System) -> None:
     """What a person needs to go on; the password only when it was made up here, and only this once."""
-    lines = ["", f"  Tidewaiter is at    {settings.address}", f"  GraphQL is at       {settings.address}/graphql"]
+    lines = [
+        "",
+        f"  Tidewaiter is at    {settings.address}",
+        f"  GraphQL is at       {settings.address}/graphql",
+    ]
     lines.append("  Administrator       admin")
     if system.generated_password:
         lines.append(f"  Password            {system.generated_password}   (shown only now; keep it)")

@@ -19,8 +19,10 @@ def password(
     from_stdin: Annotated[bool, typer.Option("--stdin", help="Read the password from standard input.")] = False,
 ) -> None:
     """Set a user's password; it ends all the user's sign-ins."""
-    secret = sys.stdin.readline().rstrip("\n") if from_stdin else typer.prompt(
-        "New password", hide_input=True, confirmation_prompt=True
+    secret = (
+        sys.stdin.readline().rstrip("\n")
+        if from_stdin
+        else typer.prompt("New password", hide_input=True, confirmation_prompt=True)
     )
 
     async def act(settings: Settings) -> None:

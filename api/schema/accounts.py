@@ -15,7 +15,8 @@ from policies.access import Level as LawLevel
 from registry.access import finding
 from registry.accounts import credentials, managing
 from registry.accounts.tables import Account as AccountRow
-from registry.accounts.tables import Credential, User as UserRow
+from registry.accounts.tables import Credential
+from registry.accounts.tables import User as UserRow
 from registry.identifiers import read_id, show_id
 
 
@@ -226,7 +227,8 @@ async def user_named(info: Info, name: str) -> User | None:
     """Oneself, or a user of an account one manages."""
     work = info.context.work
     row = await work.fetchrow(
-        "SELECT u.*, a.name AS account FROM users u JOIN account a ON a.id = u.account_id WHERE u.name = $1", name
+        "SELECT u.*, a.name AS account FROM users u JOIN account a ON a.id = u.account_id WHERE u.name = $1",
+        name,
     )
     if row is None:
         return None
@@ -282,7 +284,9 @@ class AccountMutations:
         account, owner = (Account.of(made[0]), User.of(made[1])) if made else (None, None)
         return CreateAccountPayload(account=account, owner=owner, errors=errors)
 
-    @strawberry.mutation(description="Freezes an account: nothing in it may grow or change. For platform administrators.")
+    @strawberry.mutation(
+        description="Freezes an account: nothing in it may grow or change. For platform administrators."
+    )
     async def suspend_account(self, info: Info, input: AccountInput) -> AccountPayload:
         return await _suspend_account(info, input.account, suspended=True)
 
@@ -333,9 +337,7 @@ class AccountMutations:
 
     @strawberry.mutation(description="Ends a key at once, registry tokens made with it included.")
     async def revoke_access_key(self, info: Info, input: RevokeAccessKeyInput) -> RevokeAccessKeyPayload:
-        row, errors = await changing(
-            info, lambda work: credentials.revoke(work, read_id(input.access_key)[1])
-        )
+        row, errors = await changing(info, lambda work: credentials.revoke(work, read_id(input.access_key)[1]))
         return RevokeAccessKeyPayload(access_key=AccessKey.of(row) if row else None, errors=errors)
 
     @strawberry.mutation(description="A temporary login for docker and its kin: 15 minutes to 24 hours.")

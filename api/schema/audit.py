@@ -92,7 +92,9 @@ class AuditFilter:
 
 @strawberry.type
 class AuditQueries:
-    @strawberry.field(description="The audit log, newest first. Owners read their account's, platform administrators all.")
+    @strawberry.field(
+        description="The audit log, newest first. Owners read their account's, platform administrators all."
+    )
     async def audit_log(
         self,
         info: Info,
@@ -118,7 +120,7 @@ def _filter(wanted: AuditFilter) -> EntryFilter:
         actor=wanted.actor,
         action=wanted.action,
         target=wanted.target,
-        outcome=wanted.outcome.value if wanted.outcome else None,
+        outcome=wanted.outcome.name if wanted.outcome else None,
         source=wanted.source,
         request_id=wanted.request_id,
     )

@@ -65,7 +65,13 @@ class Context:
         return await self.loaders[name].load(key)
 
     async def children(
-        self, selection: Subquery, parent: str, parent_id: UUID, page: Page, columns: Sequence[str], **order: bool
+        self,
+        selection: Subquery,
+        parent: str,
+        parent_id: UUID,
+        page: Page,
+        columns: Sequence[str],
+        **order: bool,
     ) -> Sequence[Any]:
         """One page of the rows that belong to a parent; one statement for all parents that ask alike."""
 

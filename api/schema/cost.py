@@ -128,9 +128,7 @@ def _price(schema: GraphQLSchema, document: Document, operation_name: str | None
 class Pricing:
     """One walk over a valid operation. Its length is bounded by the limit of expanded fields."""
 
-    def __init__(
-        self, schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode
-    ) -> None:
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode) -> None:
         self._schema = schema
         self._fragments = {
             definition.name.value: definition
@@ -155,14 +153,10 @@ class Pricing:
             return self._field(parent, node, page)
         if isinstance(node, FragmentSpreadNode):
             fragment = self._fragments[node.name.value]
-            return self.selections(
-                self._named(fragment.type_condition.name.value), fragment.selection_set, page
-            )
+            return self.selections(self._named(fragment.type_condition.name.value), fragment.selection_set, page)
         assert isinstance(node, InlineFragmentNode)  # noqa: S101
         condition = node.type_condition
-        return self.selections(
-            self._named(condition.name.value) if condition else parent, node.selection_set, page
-        )
+        return self.selections(self._named(condition.name.value) if condition else parent, node.selection_set, page)
 
     def _field(self, parent: GraphQLNamedType, node: FieldNode, page: Size | None) -> Price:
         name = node.name.value

@@ -139,5 +139,3 @@ class OrganizationMutations:
     async def delete_organization(self, info: Info, input: DeleteOrganizationInput) -> DeletePayload:
         gone, errors = await changing(info, lambda work: founding.dissolve(work, input.name))
         return DeletePayload(deleted_id=strawberry.ID(show_id("org", gone.id)) if gone else None, errors=errors)
-
-

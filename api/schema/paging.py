@@ -208,9 +208,7 @@ class PageInfo:
     has_previous_page: bool = strawberry.field(
         description="Whether more entries precede. Going forward: whether `after` was given."
     )
-    start_cursor: str | None = strawberry.field(
-        description="Place of the first entry; null on an empty page."
-    )
+    start_cursor: str | None = strawberry.field(description="Place of the first entry; null on an empty page.")
     end_cursor: str | None = strawberry.field(description="Place of the last entry; null on an empty page.")
 
 
@@ -226,7 +224,7 @@ class Connection(Generic[Node]):
     nodes: list[Node] = strawberry.field(description="The entries.")
     cursor_at: strawberry.Private[Callable[[int], str]]
 
-    @strawberry.field(description="The entries, each with its place in the list.")  # type: ignore[untyped-decorator]
+    @strawberry.field(description="The entries, each with its place in the list.")
     def edges(self) -> list[Edge[Node]]:
         return [Edge(cursor=self.cursor_at(place), node=node) for place, node in enumerate(self.nodes)]
 
@@ -235,7 +233,7 @@ class Connection(Generic[Node]):
 class CountedConnection(Connection[Node]):
     count: strawberry.Private[Callable[[], Awaitable[int]]]
 
-    @strawberry.field(description="The number of entries in the list; null if unknown.")  # type: ignore[untyped-decorator]
+    @strawberry.field(description="The number of entries in the list; null if unknown.")
     async def total_count(self) -> int | None:
         return await self.count()
 
@@ -258,9 +256,7 @@ def counted(
 ) -> CountedConnection[Node]:
     """As `connection`; `count` is awaited only if `totalCount` is selected."""
     shown, info, cursor_at = _arranged(page, rows, key)
-    return CountedConnection(
-        page_info=info, nodes=[node(row) for row in shown], cursor_at=cursor_at, count=count
-    )
+    return CountedConnection(page_info=info, nodes=[node(row) for row in shown], cursor_at=cursor_at, count=count)
 
 
 def _arranged(

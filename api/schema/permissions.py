@@ -26,9 +26,7 @@ class Permission:
 
     @classmethod
     def of(cls, row: PermissionRow) -> "Permission":
-        return cls(
-            user=row.user, level=Level[row.level.name], created_at=row.created_at, updated_at=row.updated_at
-        )
+        return cls(user=row.user, level=Level[row.level.name], created_at=row.created_at, updated_at=row.updated_at)
 
 
 @strawberry.type(description="Another account may pull one private repository until a deadline.")
@@ -153,9 +151,7 @@ async def _repository(work: Work, input: Any) -> Place:
 @strawberry.type
 class PermissionMutations:
     @strawberry.mutation(description="Gives a user a level on an organization. For its managers.")
-    async def set_organization_permission(
-        self, info: Info, input: SetOrganizationPermissionInput
-    ) -> PermissionPayload:
+    async def set_organization_permission(self, info: Info, input: SetOrganizationPermissionInput) -> PermissionPayload:
         async def act(work: Work) -> PermissionRow:
             place = await finding.organization(work, input.organization)
             return await granting.set_permission(work, place, input.user, input.level.of_the_law)
@@ -226,4 +222,3 @@ class PermissionMutations:
 def _payload(info: Info, account: str, row: ShareRow | None, errors: list[UserError]) -> SharePayload:
     now = info.context.work.now
     return SharePayload(share=Share.of(row, account, now) if row else None, errors=errors)
-

@@ -4,7 +4,7 @@ import strawberry
 
 from api.schema.context import Info
 from api.schema.errors import UserError, changing
-from api.schema.scalars import BigInt, QuotaKey
+from api.schema.scalars import BigInt
 from policies.quotas import Key
 from registry.quotas import usage
 from registry.quotas.usage import Quota as QuotaRow
@@ -13,7 +13,7 @@ from registry.work import Work
 
 @strawberry.type(description="One limit at one scope.")
 class Quota:
-    key: QuotaKey = strawberry.field(description="What is counted.")
+    key: Key = strawberry.field(description="What is counted.")
     limit: BigInt | None = strawberry.field(description="The most there may be; null for unlimited.")
     used: BigInt = strawberry.field(description="What is there.")
     held: BigInt = strawberry.field(description="What is on its way: bytes of unfinished uploads.")
@@ -44,7 +44,7 @@ class QuotaScope:
 @strawberry.input
 class SetQuotaInput:
     scope: QuotaScope = strawberry.field(description="Where the limit holds.")
-    key: QuotaKey = strawberry.field(description="What is limited.")
+    key: Key = strawberry.field(description="What is limited.")
     limit: BigInt | None = strawberry.field(description="The new limit; null for unlimited.")
 
 

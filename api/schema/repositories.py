@@ -299,9 +299,9 @@ def _conditions(seen: Subquery, wanted: RepositoryFilter) -> list[ColumnElement[
     if wanted.name is not None:
         found.append(seen.c.repository_name.contains(wanted.name, autoescape=True))
     if wanted.visibility is not None:
-        found.append(seen.c.visibility == wanted.visibility.value)
+        found.append(seen.c.visibility == wanted.visibility.name)
     if wanted.category is not None:
-        found.append(seen.c.category == wanted.category.value)
+        found.append(seen.c.category == wanted.category.name)
     return found
 
 
@@ -315,8 +315,8 @@ class RepositoryMutations:
                 work,
                 input.organization,
                 input.name,
-                visibility=input.visibility.value,
-                category=input.category.value,
+                visibility=input.visibility.name,
+                category=input.category.name,
                 description=input.description,
             ),
         )
@@ -325,8 +325,8 @@ class RepositoryMutations:
     @strawberry.mutation(description="Changes only what is given. Visibility is for managers.")
     async def update_repository(self, info: Info, input: UpdateRepositoryInput) -> RepositoryPayload:
         changed: dict[str, Any] = {
-            "visibility": input.visibility and input.visibility.value,
-            "category": input.category and input.category.value,
+            "visibility": input.visibility and input.visibility.name,
+            "category": input.category and input.category.name,
             "description": input.description,
         }
 

@@ -62,7 +62,8 @@ class Category(Enum):
     ARM = "ARM"
 
 
-QuotaKey = strawberry.enum(Key, name="QuotaKey", description="What is counted against a limit.")
+# The law's own enum, shown under another name.
+strawberry.enum(Key, name="QuotaKey", description="What is counted against a limit.")
 
 
 def _read_moment(value: object) -> datetime:
@@ -71,9 +72,7 @@ def _read_moment(value: object) -> datetime:
     except ValueError:
         moment = None
     if moment is None:
-        raise GraphQLError(
-            "A DateTime is written as 2026-01-31T12:00:00Z.", extensions={"code": "INVALID_QUERY"}
-        )
+        raise GraphQLError("A DateTime is written as 2026-01-31T12:00:00Z.", extensions={"code": "INVALID_QUERY"})
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

@@ -20,9 +20,7 @@ class Query(AccountQueries, OrganizationQueries, RepositoryQueries, QuotaQueries
 
 
 @strawberry.type(description="What can be changed. Each is one transaction, and on the books.")
-class Mutation(
-    AccountMutations, OrganizationMutations, RepositoryMutations, PermissionMutations, QuotaMutations
-):
+class Mutation(AccountMutations, OrganizationMutations, RepositoryMutations, PermissionMutations, QuotaMutations):
     pass
 
 

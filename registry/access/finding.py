@@ -5,7 +5,6 @@ withdrawn credential is felt by the very next request, registry tokens already i
 on `FACTS`: a pull adds the manifest to it and stays a single statement.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -111,7 +110,7 @@ async def hold(work: Work, place: Place) -> None:
         raise not_found(Place(place.kind, place.name, exists=False))
 
 
-def repository_place(work: Work, row: Mapping[str, Any], organization: str, name: str) -> Place:
+def repository_place(work: Work, row: Any, organization: str, name: str) -> Place:
     """The place of a row that holds `FACTS`. Raises `SignInEnded` when the actor no longer is who it was."""
     check_identity(work.actor, row, work.now)
     anonymous_may = work.settings.anonymous_pull
@@ -137,7 +136,7 @@ def repository_place(work: Work, row: Mapping[str, Any], organization: str, name
     )
 
 
-def organization_place(row: Mapping[str, Any], name: str) -> Place:
+def organization_place(row: Any, name: str) -> Place:
     held = [*_standing(row), *_frozen(row), *_from_organization(row)]
     if row["guest"]:
         held.append(Held("organization.guest", "one of its repositories can be seen"))
@@ -145,7 +144,7 @@ def organization_place(row: Mapping[str, Any], name: str) -> Place:
     return Place("organization", name, exists, row["account_id"], row["organization_id"], held=tuple(held))
 
 
-def check_identity(actor: Actor, row: Mapping[str, Any], now: datetime) -> None:
+def check_identity(actor: Actor, row: Any, now: datetime) -> None:
     """Raises `SignInEnded` unless the user still is as it was at sign-in, and the credential still holds."""
     if actor.user_id is None:
         return
@@ -161,20 +160,22 @@ def check_identity(actor: Actor, row: Mapping[str, Any], now: datetime) -> None:
         raise SignInEnded(f"This sign-in no longer holds: its token expired at {ended}. Create a new one.")
 
 
-def _keys(work: Work, organization: str, name: str | None) -> tuple[UUID | None, UUID | None, str, str | None, datetime]:
+def _keys(
+    work: Work, organization: str, name: str | None
+) -> tuple[UUID | None, UUID | None, str, str | None, datetime]:
     return work.actor.user_id, work.actor.credential_id, organization, name, work.now
 
 
-def _standing(row: Mapping[str, Any]) -> list[Held]:
+def _standing(row: Any) -> list[Held]:
     return [Held("platform.admin", "platform administrator")] if row["platform_admin"] else []
 
 
-def _frozen(row: Mapping[str, Any]) -> list[Held]:
+def _frozen(row: Any) -> list[Held]:
     frozen = row["actor_frozen"] or row["owner_frozen"]
     return [Held("flag.suspended", "the account is suspended")] if frozen else []
 
 
-def _from_organization(row: Mapping[str, Any]) -> list[Held]:
+def _from_organization(row: Any) -> list[Held]:
     held = []
     if row["organization_id"] is not None and row["account_id"] == row["user_account_id"] and row["owner"]:
         held.append(Held("account.owner", "owner of the account"))
@@ -184,7 +185,7 @@ def _from_organization(row: Mapping[str, Any]) -> list[Held]:
     return held
 
 
-def _from_repository(row: Mapping[str, Any], *, may_be_public: bool) -> list[Held]:
+def _from_repository(row: Any, *, may_be_public: bool) -> list[Held]:
     held = []
     if row["visibility"] == "PUBLIC" and may_be_public:
         held.append(Held("repository.public", "the repository is public"))

@@ -15,7 +15,6 @@ from registry.errors import Denied, NotFound
 from registry.places import Place
 from registry.work import Work
 
-
 TABLES = {
     "organization": ("organization_permission", "organization_id"),
     "repository": ("repository_permission", "repository_id"),

@@ -38,9 +38,7 @@ class TooManyShares(Conflict):
     code = "TOO_MANY_SHARES"
 
 
-async def share(
-    work: Work, place: Place, account: str, expires_at: datetime | None, description: str
-) -> Share:
+async def share(work: Work, place: Place, account: str, expires_at: datetime | None, description: str) -> Share:
     """`expires_at` none: forever. Raises `ShareInvalid`, `ReceiverNotFound`, `AlreadyShared`, `TooManyShares`."""
     work.attempt("share.create", f"{place.name}:{account}", place=place)
     work.require("share", place)
@@ -71,7 +69,7 @@ async def share(
 
 
 async def change(work: Work, place: Place, account: str, **changed: Any) -> Share:
-    """`changed` holds `expires_at` and `description`, only those that change. Raises `ShareInvalid`, `ShareNotFound`."""
+    """`changed` holds `expires_at` and `description`, whichever changes. Raises `ShareInvalid`, `ShareNotFound`."""
     work.attempt("share.update", f"{place.name}:{account}", place=place)
     work.require("share", place)
     _check(work, changed.get("expires_at"), changed.get("description", ""))
@@ -141,9 +139,7 @@ async def _receiver(work: Work, place: Place, account: str) -> UUID:
     if receiver is None:
         raise ReceiverNotFound(f"There is no account '{account}' to share with; check its name.", path=["account"])
     if receiver == place.account_id:
-        raise ShareInvalid(
-            "A share is for another account; give a permission to users of your own.", path=["account"]
-        )
+        raise ShareInvalid("A share is for another account; give a permission to users of your own.", path=["account"])
     return receiver
 
 
@@ -155,5 +151,3 @@ def _check(work: Work, expires_at: datetime | None, description: str) -> None:
             f"A share's description has at most {LONGEST_DESCRIPTION} characters; this one has {len(description)}.",
             path=["description"],
         )
-
-

@@ -13,11 +13,11 @@ from uuid import UUID
 
 from policies.access import Level
 from registry.access import finding
+from registry.accounts.tables import Credential
 from registry.actors import Actor
 from registry.deciding import LimitedByToken
 from registry.errors import Invalid, NotFound, SignInNeeded
 from registry.keys import Keys
-from registry.accounts.tables import Credential
 from registry.work import Work
 
 PREFIX = "tw_"
@@ -53,16 +53,16 @@ class Issued:
     secret: str
 
 
-async def create_access_key(
-    work: Work, keys: Keys, name: str, level: Level, expires_at: datetime | None
-) -> Issued:
+async def create_access_key(work: Work, keys: Keys, name: str, level: Level, expires_at: datetime | None) -> Issued:
     """A long-lived key of the one who asks. Raises `CredentialNameInvalid`, `ExpiryInvalid`, `LimitedByToken`."""
     work.attempt("access_key.create", name)
     if not 1 <= len(name.strip()) <= LONGEST_NAME:
         raise CredentialNameInvalid(f"An access key needs a name of 1 to {LONGEST_NAME} characters.", path=["name"])
     if expires_at is not None and expires_at <= work.now:
-        raise ExpiryInvalid("An access key must expire in the future; leave the time out for one that lasts.",
-                            path=["expiresAt"])
+        raise ExpiryInvalid(
+            "An access key must expire in the future; leave the time out for one that lasts.",
+            path=["expiresAt"],
+        )
     return await _issue(work, keys, CredentialKind.ACCESS_KEY, name.strip(), level, expires_at)
 
 
@@ -97,7 +97,9 @@ async def revoke(work: Work, credential_id: UUID) -> Credential:
         await confirm_identity(work)
     elif not work.allows("manage_users", await finding.account(work, row["account_name"])):
         raise _absent()
-    await work.execute("UPDATE credential SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1", credential_id, work.now)
+    await work.execute(
+        "UPDATE credential SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1", credential_id, work.now
+    )
     work.record(changes={"revokedAt": [row["revoked_at"], work.now]})
     return read(row, revoked_at=row["revoked_at"] or work.now)
 
@@ -153,7 +155,8 @@ async def _issue(
 def _within_ceiling(actor: Actor, level: Level) -> None:
     if actor.level is not None and level > actor.level:
         raise LimitedByToken(
-            f"A token of level {actor.level.name} cannot make one of level {level.name}.", level=actor.level.name
+            f"A token of level {actor.level.name} cannot make one of level {level.name}.",
+            level=actor.level.name,
         )
 
 

@@ -29,7 +29,9 @@ async def first_start(foundation: Foundation, passwords: Passwords) -> str | Non
         await work.add(account)
         # The platform's own account is not held to what tenants get by default.
         await work.execute(
-            "INSERT INTO quota_counter VALUES ('account', $1, $2, 0, true, NULL)", account.id, Key.ORGANIZATIONS.value
+            "INSERT INTO quota_counter VALUES ('account', $1, $2, 0, true, NULL)",
+            account.id,
+            Key.ORGANIZATIONS.value,
         )
         work.record(changes={"name": [None, NAME]})
         work.attempt("user.create", NAME, place=place)

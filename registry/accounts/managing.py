@@ -76,9 +76,7 @@ async def suspend_user(work: Work, name: str, *, suspended: bool) -> User:
     work.attempt("user.suspend" if suspended else "user.resume", name)
     user = await _managed(work, name, others_only=True)
     before, after = user.suspended_at, (user.suspended_at or work.now) if suspended else None
-    await work.execute(
-        "UPDATE users SET suspended_at = $2, generation = generation + 1 WHERE id = $1", user.id, after
-    )
+    await work.execute("UPDATE users SET suspended_at = $2, generation = generation + 1 WHERE id = $1", user.id, after)
     work.record(place=Place("account", "", account_id=user.account_id), changes={"suspendedAt": [before, after]})
     user.suspended_at = after
     return user
@@ -92,7 +90,10 @@ async def suspend_account(work: Work, name: str, *, suspended: bool) -> Account:
     work.require("view", place)
     row = await work.fetchrow("SELECT * FROM account WHERE id = $1 FOR UPDATE", place.id)
     account = read_account(row)
-    before, account.suspended_at = account.suspended_at, (account.suspended_at or work.now) if suspended else None
+    before, account.suspended_at = (
+        account.suspended_at,
+        (account.suspended_at or work.now) if suspended else None,
+    )
     await work.execute("UPDATE account SET suspended_at = $2 WHERE id = $1", account.id, account.suspended_at)
     work.record(place=place, changes={"suspendedAt": [before, account.suspended_at]})
     return account
@@ -128,9 +129,7 @@ async def _managed(work: Work, name: str, *, others_only: bool = False) -> User:
     return read_user(row)
 
 
-async def _add_user(
-    work: Work, passwords: Passwords, place: Place, name: str, password: str, *, owner: bool
-) -> User:
+async def _add_user(work: Work, passwords: Passwords, place: Place, name: str, password: str, *, owner: bool) -> User:
     work.attempt("user.create", name, place=place)
     _check_name(naming.user_clause(name), "a user", name, ["name"])
     user = User(
@@ -156,7 +155,6 @@ async def _insert(work: Work, row: Account | User, taken: str, path: list[str]) 
 def _check_name(clause: str | None, kind: str, name: str, path: list[str]) -> None:
     if clause is not None:
         raise AccountNameInvalid(f"'{name[:80]}' is no name for {kind}: {clause}", path=path)
-
 
 
 async def reset_password(work: Work, passwords: Passwords, name: str, password: str) -> None:

@@ -23,16 +23,16 @@ from registry.work import Work
 # docker sends an identity token under this name, containerd under none at all.
 TOKEN_NAMES = frozenset({"<token>", ""})
 
-BY_SECRET = """
+OF_SECRET = """
     SELECT c.id AS credential_id, c.level, c.kind, c.expires_at, c.revoked_at, u.id, u.name, u.account_id,
         u.generation, u.suspended_at
     FROM credential c JOIN users u ON u.id = c.user_id WHERE c.secret_hash = $1
 """
-BY_NAME = "SELECT id, name, account_id, generation, suspended_at, password_hash FROM users WHERE name = $1"
+OF_NAME = "SELECT id, name, account_id, generation, suspended_at, password_hash FROM users WHERE name = $1"
 # Written at most once a minute: the last use is for people to read, not worth a write for every pull.
 USED = """
-    UPDATE credential SET last_used_at = $2, last_used_from = $3
-    WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2 - interval '1 minute')
+    UPDATE credential SET last_used_at = $2::timestamptz, last_used_from = $3
+    WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2::timestamptz - interval '1 minute')
 """
 FAILED = "Signing in failed: the name and the password or token do not belong together."
 
@@ -95,7 +95,7 @@ async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
 
 
 async def _by_secret(work: Work, gate: Gate, name: str, secret: str) -> Actor:
-    row = await work.fetchrow(BY_SECRET, gate.keys.hash_secret(secret))
+    row = await work.fetchrow(OF_SECRET, gate.keys.hash_secret(secret))
     if row is None or (name not in TOKEN_NAMES and name != row["name"]):
         raise SignInFailed(FAILED, truth="no such token, or it belongs to another user")
     _check_credential(work, row)
@@ -104,7 +104,7 @@ async def _by_secret(work: Work, gate: Gate, name: str, secret: str) -> Actor:
 
 
 async def _by_password(work: Work, gate: Gate, name: str, password: str) -> Actor:
-    row = await work.fetchrow(BY_NAME, name)
+    row = await work.fetchrow(OF_NAME, name)
     stored = row["password_hash"] if row is not None else None
     if not await gate.passwords.matches(stored, password) or row is None:
         raise SignInFailed(FAILED, truth="no such user" if row is None else "wrong password")
@@ -132,4 +132,3 @@ def _actor(row: Any, **credential: Any) -> Actor:
         generation=row["generation"],
         **credential,
     )
-

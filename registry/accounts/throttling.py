@@ -30,7 +30,8 @@ class Throttle:
             if len(recent) >= limit:
                 wait = int((recent[0] + WINDOW - now).total_seconds()) + 1
                 raise TooManySignIns(
-                    f"Too many failed sign-ins from this address; try again in {wait} seconds.", retry_after=wait
+                    f"Too many failed sign-ins from this address; try again in {wait} seconds.",
+                    retry_after=wait,
                 )
 
     def failed(self, name: str, source: str, now: datetime) -> None:

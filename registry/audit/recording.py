@@ -47,7 +47,7 @@ COLUMNS = (
 )
 NAMES = ", ".join(name for name, _ in COLUMNS)
 ARRAYS = ", ".join(f"${position}::{kind}[]" for position, (_, kind) in enumerate(COLUMNS, 1))
-INSERT = f"INSERT INTO audit_log ({NAMES}) SELECT * FROM unnest({ARRAYS})"  # noqa: S608
+INSERT = f"INSERT INTO audit_log ({NAMES}) SELECT * FROM unnest({ARRAYS})"
 COUNTED = len(COLUMNS)
 # Rows of counts are touched in one order, so that two workers' batches cannot wait for each other in a circle.
 INSERT_AND_COUNT = f"""
@@ -160,7 +160,12 @@ def counts(pulls: Sequence[tuple[Pull, Event]]) -> list[list[Any]]:
             number[key] += 1
             last[key] = max(event.at, last.get(key, event.at))
     keys = sorted(number)
-    return [[key[0] for key in keys], [key[1] for key in keys], [number[k] for k in keys], [last[k] for k in keys]]
+    return [
+        [key[0] for key in keys],
+        [key[1] for key in keys],
+        [number[k] for k in keys],
+        [last[k] for k in keys],
+    ]
 
 
 def _row(event: Event) -> tuple[Any, ...]:

@@ -35,9 +35,7 @@ def parse_digest(text: str) -> Digest:
     """Raises `DigestInvalid`."""
     algorithm, colon, encoded = text.partition(":")
     if not colon:
-        raise DigestInvalid(
-            f"{shown(text)} is no digest: it must look like 'sha256:' and 64 hexadecimal digits."
-        )
+        raise DigestInvalid(f"{shown(text)} is no digest: it must look like 'sha256:' and 64 hexadecimal digits.")
     _check_algorithm(algorithm)
     if len(encoded) != LENGTHS[algorithm] or not _HEX.fullmatch(encoded):
         raise DigestInvalid(
@@ -67,6 +65,4 @@ def looks_like_digest(reference: str) -> bool:
 
 def _check_algorithm(algorithm: str) -> None:
     if algorithm not in LENGTHS:
-        raise DigestInvalid(
-            f"The digest algorithm {shown(algorithm)} is not supported; supported are {SUPPORTED}."
-        )
+        raise DigestInvalid(f"The digest algorithm {shown(algorithm)} is not supported; supported are {SUPPORTED}.")

@@ -95,9 +95,7 @@ def _check_start(body: bytes) -> None:
     if not body.strip():
         raise ManifestInvalid("The manifest is empty.")
     if body.startswith(_BOM):
-        raise ManifestInvalid(
-            "The manifest starts with a byte order mark, which JSON has not (RFC 8259, 8.1)."
-        )
+        raise ManifestInvalid("The manifest starts with a byte order mark, which JSON has not (RFC 8259, 8.1).")
 
 
 def _check_depth(body: bytes) -> None:

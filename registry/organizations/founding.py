@@ -38,9 +38,7 @@ async def found(work: Work, name: str, account: str | None = None) -> Organizati
     work.require("create_organization", owner)
     if clause := naming.organization_clause(name):
         raise OrganizationNameInvalid(f"'{name[:80]}' is no name for an organization: {clause}", path=["name"])
-    organization = Organization(
-        account_id=owner.id, name=name, created_by=work.actor.user_id, created_at=work.now
-    )
+    organization = Organization(account_id=owner.id, name=name, created_by=work.actor.user_id, created_at=work.now)
     try:
         await work.add(organization)
     except asyncpg.UniqueViolationError:

@@ -32,7 +32,7 @@ SEEN = f"""
         LEFT JOIN organization_permission og ON og.organization_id = o.id AND og.user_id = u.id
     ) AS every
     WHERE platform_admin OR guest OR organization_level IS NOT NULL OR (owner AND user_account_id = account_id)
-"""  # noqa: S608
+"""
 TIMES = DateTime(timezone=True)
 
 
@@ -52,9 +52,7 @@ class OrganizationView:
 
 def seen(work: Work) -> Subquery:
     """All organizations that the actor may see, also those seen only through one of their repositories."""
-    selection = text(SEEN).bindparams(
-        actor=work.actor.user_id, credential=work.actor.credential_id, now=work.now
-    )
+    selection = text(SEEN).bindparams(actor=work.actor.user_id, credential=work.actor.credential_id, now=work.now)
     return selection.columns(
         organization_id=Uuid(),
         organization_name=Text(),

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from registry.actors import ANONYMOUS
+from registry.actors import ANONYMOUS, Actor
 from registry.deciding import PlaceNotFound
 from registry.errors import Denied, Refusal, Unauthenticated
 from registry.protocol import authenticating, blobs, lists, manifests, tokens, uploads
@@ -29,7 +29,11 @@ ROUTES: tuple[tuple[str, str, dict[str, Handler]], ...] = (
     ("/v2/", r"/v2/?", {"GET": lists.base, "HEAD": lists.base}),
     ("/v2/_catalog", r"/v2/_catalog", {"GET": lists.catalog}),
     ("/v2/{name}/tags/list", r"/v2/(?P<name>.+)/tags/list", {"GET": lists.tags}),
-    ("/v2/{name}/referrers/{digest}", r"/v2/(?P<name>.+)/referrers/(?P<reference>[^/]+)", {"GET": lists.referrers}),
+    (
+        "/v2/{name}/referrers/{digest}",
+        r"/v2/(?P<name>.+)/referrers/(?P<reference>[^/]+)",
+        {"GET": lists.referrers},
+    ),
     (
         "/v2/{name}/manifests/{reference}",
         r"/v2/(?P<name>.+)/manifests/(?P<reference>[^/]+)",
@@ -85,7 +89,7 @@ class Registry:
             call.about(found["name"])
         return await handler(call)
 
-    async def _caller(self, call: Call) -> "authenticating.Actor":
+    async def _caller(self, call: Call) -> Actor:
         if call.request.url.path == "/token":
             return ANONYMOUS  # the token protocol reads its credentials itself
         return await authenticating.authenticate(self.door, call.request, call.origin)

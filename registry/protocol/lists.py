@@ -61,7 +61,11 @@ async def referrers(call: Call) -> Response:
             page = Page([], False)
         else:
             page = await listing.referrers(work, place, subject, kind, call.query("last") or "", MOST_REFERRERS)
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [_descriptor(row) for row in page.items]}
+    index = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [_descriptor(row) for row in page.items],
+    }
     headers = _next(call, page, None, [row["digest"] for row in page.items])
     if kind:
         headers["OCI-Filters-Applied"] = "artifactType"

@@ -30,7 +30,8 @@ LINK = """
 UNLINK = """
     WITH gone AS (SELECT digest, count(*) AS links FROM unnest($2::text[]) AS digest GROUP BY digest),
     locked AS (
-        SELECT digest FROM organization_blob WHERE organization_id = $1 AND digest = ANY($2) ORDER BY digest FOR UPDATE),
+        SELECT digest FROM organization_blob WHERE organization_id = $1 AND digest = ANY($2)
+        ORDER BY digest FOR UPDATE),
     left_over AS (
         UPDATE organization_blob b SET links = b.links - gone.links FROM gone JOIN locked USING (digest)
         WHERE b.organization_id = $1 AND b.digest = gone.digest RETURNING b.digest, b.links, b.size)
@@ -98,7 +99,7 @@ async def unlink(work: Work, digests: Iterable[str], place: Place) -> int:
     Returns the bytes given back.
     """
     gone = await work.fetch(UNLINK, place.organization_id, list(digests))
-    freed = sum(row["size"] for row in gone)
+    freed: int = sum(row["size"] for row in gone)
     if gone:
         await work.execute(DROP, place.organization_id, [row["digest"] for row in gone])
         await charge(work, Key.STORAGE_BYTES, -freed, place)
@@ -114,7 +115,11 @@ def default_limit(settings: Settings, key: Key, scope_kind: str) -> int | None:
 
 
 def _scopes(key: Key, place: Place) -> Iterable[tuple[str, UUID]]:
-    ids = {"repository": place.repository_id, "organization": place.organization_id, "account": place.account_id}
+    ids = {
+        "repository": place.repository_id,
+        "organization": place.organization_id,
+        "account": place.account_id,
+    }
     for kind in quotas.SCOPES[key]:
         scope = ids[kind]
         if scope is not None:
@@ -124,7 +129,7 @@ def _scopes(key: Key, place: Place) -> Iterable[tuple[str, UUID]]:
 async def _exceeded(work: Work, key: Key, row: Any) -> QuotaExceeded:
     kind, scope = row["at_kind"], row["at_id"]
     tables = {"account": "account", "organization": "organization", "repository": "repository"}
-    name = await work.fetchval(f"SELECT name FROM {tables[kind]} WHERE id = $1", scope)  # noqa: S608
+    name = await work.fetchval(f"SELECT name FROM {tables[kind]} WHERE id = $1", scope)
     limit, used, requested = row["at_hard"], row["at_charged"], row["at_requested"]
     return QuotaExceeded(
         quotas.exceeded(key, f"{kind} '{name}'", limit, used, requested),

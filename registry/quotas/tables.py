@@ -10,7 +10,7 @@ from registry.storage.columns import moment, text, whole_number
 
 
 class QuotaCounter(SQLModel, table=True):
-    """`charged` counts what is held and what is on its way. `hard` is the limit when `explicit`, else the default holds."""
+    """`charged` counts what is there and what is on its way. `hard` is the limit if `explicit`, else the default."""
 
     __tablename__ = "quota_counter"
     __table_args__ = (

@@ -38,9 +38,7 @@ class Quota:
     unit: str
 
 
-async def scope_of(
-    work: Work, *, account: str | None, organization: str | None, repository: str | None
-) -> Place:
+async def scope_of(work: Work, *, account: str | None, organization: str | None, repository: str | None) -> Place:
     """The one scope that is named. Raises `LimitInvalid` unless it is exactly one."""
     match account, organization, repository:
         case str(), None, None:
@@ -74,7 +72,8 @@ async def set_limit(work: Work, place: Place, key: Key, limit: int | None, *, de
     work.require("view_quota" if place.kind != "repository" else "view", place)
     if place.kind not in quotas.SCOPES[key]:
         raise LimitInvalid(
-            f"{key.value} is not counted at {place.kind}s, but at {' and '.join(quotas.SCOPES[key])}.", path=["key"]
+            f"{key.value} is not counted at {place.kind}s, but at {' and '.join(quotas.SCOPES[key])}.",
+            path=["key"],
         )
     if limit is not None and not 0 <= limit < 2**63:
         raise LimitInvalid("A limit is a whole number from 0, or null for unlimited.", path=["limit"])

@@ -59,9 +59,7 @@ async def delete_blob(work: Work, place: Place, digest: Digest) -> None:
     """Takes the link to a blob out of the repository. Raises `BlobUnknown`, `BlobInUse`."""
     work.attempt("blob.delete", f"{place.name}@{digest}", place=place, digest=digest)
     work.require("delete_tag", place)
-    gone = await work.execute(
-        "DELETE FROM repository_blob WHERE repository_id = $1 AND digest = $2", place.id, digest
-    )
+    gone = await work.execute("DELETE FROM repository_blob WHERE repository_id = $1 AND digest = $2", place.id, digest)
     if not gone:
         raise BlobUnknown(f"Repository '{place.name}' has no blob {digest}.")
     # Asked after the row is locked: a manifest that is being pushed holds the row, so one of the two sees the other.
@@ -79,7 +77,7 @@ async def delete_repository(work: Work, place: Place, confirm: str | None = None
         raise NameNotConfirmed(f"To delete repository '{place.name}', repeat its name.", path=["confirm"])
     row = await work.fetchrow("SELECT * FROM repository WHERE id = $1 FOR UPDATE", place.id)
     held = await work.fetchrow(HELD, place.id)
-    assert row is not None and held is not None  # noqa: S101, PT018
+    assert row is not None and held is not None  # noqa: S101
     await work.execute("DELETE FROM tag WHERE repository_id = $1", place.id)
     await work.execute("DELETE FROM pull_count WHERE repository_id = $1", place.id)
     await work.execute("DELETE FROM repository WHERE id = $1", place.id)

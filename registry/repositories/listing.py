@@ -28,7 +28,7 @@ CATALOG = f"""
     SELECT o.name || '/' || r.name AS name FROM repository r JOIN organization o ON o.id = r.organization_id
     WHERE r.id IN ({VISIBLE}) AND (o.name || '/' || r.name) COLLATE "C" > $4
     ORDER BY (o.name || '/' || r.name) COLLATE "C" LIMIT $5
-"""  # noqa: S608
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,7 @@ async def referrers(work: Work, place: Place, subject: Digest, kind: str | None,
 
 async def catalog(work: Work, after: str, limit: int) -> Page:
     """Full names of the repositories the actor may see."""
-    rows = await work.fetch(
-        CATALOG, work.actor.user_id, work.now, work.settings.anonymous_pull, after, limit + 1
-    )
+    rows = await work.fetch(CATALOG, work.actor.user_id, work.now, work.settings.anonymous_pull, after, limit + 1)
     return _page([row["name"] for row in rows], limit)
 
 

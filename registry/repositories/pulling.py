@@ -79,9 +79,7 @@ async def manifest(
     return Pulled(Digest(row["digest"]), row["media_type"], row["body"])
 
 
-async def blob(
-    foundation: Foundation, actor: Actor, origin: Origin, spot: tuple[str, str], digest: Digest
-) -> int:
+async def blob(foundation: Foundation, actor: Actor, origin: Origin, spot: tuple[str, str], digest: Digest) -> int:
     """The size of a blob that the actor may pull. Raises `BlobUnknown`, and what `require` raises."""
     async with foundation.glance(actor, origin) as work:
         row = await work.fetchrow(BLOB, actor.user_id, actor.credential_id, *spot, work.now, digest)
@@ -107,4 +105,3 @@ def _share(place: Place) -> str | None:
     """Says in the entry that the pull rested on a share alone."""
     shared = place.roles - {"flag.suspended"} == {"repository.shared"}
     return "pulled through a share" if shared else None
-

@@ -75,7 +75,11 @@ async def _check_parts(work: Work, place: Place, manifest: Manifest) -> int:
     """The bytes of the distinct blobs below this manifest. Raises `PartsMissing`, `ManifestInvalid`."""
     here = await work.fetch(BLOBS_HERE, place.id, _digests(manifest.needed_blobs)) if manifest.needed_blobs else []
     blobs = {row["digest"]: row["size"] for row in here}
-    here = await work.fetch(MANIFESTS_HERE, place.id, _digests(manifest.needed_manifests)) if manifest.needed_manifests else []
+    here = (
+        await work.fetch(MANIFESTS_HERE, place.id, _digests(manifest.needed_manifests))
+        if manifest.needed_manifests
+        else []
+    )
     children = {row["digest"]: row for row in here}
     missing = [part.digest for part in manifest.needed_blobs if part.digest not in blobs]
     missing += [part.digest for part in manifest.needed_manifests if part.digest not in children]
@@ -89,7 +93,8 @@ async def _check_parts(work: Work, place: Place, manifest: Manifest) -> int:
         _check_size(part.digest, part.size, blobs[part.digest])
     for part in manifest.needed_manifests:
         _check_size(part.digest, part.size, children[part.digest]["size"])
-    return sum(blobs.values()) + sum(child["total_size"] for child in children.values())
+    total: int = sum(blobs.values()) + sum(child["total_size"] for child in children.values())
+    return total
 
 
 async def _store(work: Work, place: Place, manifest: Manifest, digest: Digest, total: int) -> None:
@@ -126,4 +131,3 @@ def _digests(parts: Sequence[Descriptor]) -> list[str]:
 def _check_size(digest: str, said: int, held: int) -> None:
     if said != held:
         raise ManifestInvalid(f"The manifest says that {digest} has {said} bytes; it has {held}.")
-

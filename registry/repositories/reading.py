@@ -9,7 +9,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Integer, Select, Subquery, Text, Uuid, func, select, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    DateTime,
+    Integer,
+    Select,
+    Subquery,
+    Text,
+    Uuid,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from registry.access import finding
@@ -37,7 +49,7 @@ SEEN = f"""
     LEFT JOIN repository_permission rg ON rg.repository_id = r.id AND rg.user_id = u.id
     LEFT JOIN share s ON s.repository_id = r.id AND s.account_id = u.account_id
     WHERE r.id IN ({VISIBLE.replace("$1", ":actor").replace("$2", ":now").replace("$3", ":anonymous")})
-"""  # noqa: S608
+"""
 TAGS = """
     SELECT t.repository_id, t.name, t.digest, t.created_at, t.pushed_at, u.name AS pushed_by, m.media_type,
         m.total_size AS size_bytes, m.platforms, m.artifact_type, m.config_digest, coalesce(p.pulls, 0) AS pull_count,

@@ -39,7 +39,7 @@ class Incoming:
     length: int | None = None
 
 
-class SenderGone(Exception):  # noqa: N818
+class SenderGone(Exception):
     """The connection was cut; what came before is kept."""
 
 

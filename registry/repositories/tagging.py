@@ -38,8 +38,10 @@ async def point(work: Work, place: Place, tag: str, digest: str, *, override: bo
     """
     row = await work.fetchrow(POINT, place.id, tag, digest, work.now, work.actor.user_id, override)
     if row is None:
-        raise TagTaken(f"Tag '{tag}' exists already in repository '{place.name}'; set override to move it.",
-                       path=["name"])
+        raise TagTaken(
+            f"Tag '{tag}' exists already in repository '{place.name}'; set override to move it.",
+            path=["name"],
+        )
     if row["fresh"]:
         await reserving.charge(work, Key.TAGS, 1, place)
     before: str | None = row["before"]

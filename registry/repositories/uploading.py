@@ -141,7 +141,10 @@ async def hold_window(work: Work, mine: Claim) -> Claim:
 
 async def renew(work: Work, mine: Claim) -> None:
     await work.execute(
-        "UPDATE upload SET leased_until = $3 WHERE id = $1 AND lease = $2", mine.upload, mine.lease, work.now + LEASE
+        "UPDATE upload SET leased_until = $3 WHERE id = $1 AND lease = $2",
+        mine.upload,
+        mine.lease,
+        work.now + LEASE,
     )
 
 
@@ -242,5 +245,6 @@ async def _link(work: Work, place: Place, digest: Digest, size: int) -> int:
 async def _not_claimed(work: Work, place: Place, upload: UUID) -> NotFound | Conflict:
     received = await progress(work, place, upload)
     return UploadBusy(
-        "Another request is moving this upload right now; ask for its state and go on from there.", received=received
+        "Another request is moving this upload right now; ask for its state and go on from there.",
+        received=received,
     )

@@ -18,5 +18,3 @@ def text(*, nullable: bool = False, default: Any = ..., **more: Any) -> Any:
 def whole_number(**more: Any) -> Any:
     """Bytes, or a count that may outgrow 32 bits."""
     return Field(sa_type=BigInteger, nullable=False, **more)
-
-

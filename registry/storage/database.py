@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     Connection, Pool = asyncpg.Connection, asyncpg.Pool
 
-DIALECT = asyncpg_dialect()
+DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
 APP_ROLE = "tidewaiter_app"
 STATEMENT_SECONDS = 30
 
@@ -48,9 +48,7 @@ async def open_pool(dsn: str, size: int) -> Pool:
 
 async def prepare(connection: Connection) -> None:
     """Sets up a new connection: JSON as plain values, and the lesser role."""
-    await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", format="text", encoder=_to_json, decoder=orjson.loads
-    )
+    await connection.set_type_codec("jsonb", schema="pg_catalog", format="text", encoder=_to_json, decoder=orjson.loads)
     if await connection.fetchval(
         "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = $1", APP_ROLE
     ):
@@ -63,7 +61,8 @@ def rendered(statement: Statement, arguments: Sequence[Any]) -> tuple[str, Seque
         return statement, arguments
     assert isinstance(statement, ClauseElement)  # noqa: S101
     compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
-    return str(compiled), [compiled.params[name] for name in compiled.positiontup or ()]
+    names: Sequence[str] = getattr(compiled, "positiontup", None) or ()
+    return str(compiled), [compiled.params[name] for name in names]
 
 
 def insertion(row: SQLModel) -> tuple[str, list[Any]]:

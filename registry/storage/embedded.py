@@ -205,8 +205,6 @@ async def _connect(server: Server, limits: Limits) -> asyncpg.Connection:
 
 def _server(found: Postmaster, *, adopted: bool) -> Server:
     if found.socket is None:
-        raise CannotStart(
-            f"The PostgreSQL in {found.data} (process {found.pid}) has no Unix socket: stop it first."
-        )
+        raise CannotStart(f"The PostgreSQL in {found.data} (process {found.pid}) has no Unix socket: stop it first.")
     dsn = f"postgresql://{OWNER}@/{DATABASE}?host={quote(str(found.socket))}&port={found.port}"
     return Server(dsn, found.socket, found.pid, found.data.parent, adopted)

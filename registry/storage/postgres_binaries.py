@@ -25,7 +25,7 @@ INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 COMMAND_SECONDS = 300
 
 
-class CannotStart(RuntimeError):  # noqa: N818
+class CannotStart(RuntimeError):
     """The embedded PostgreSQL does not run. The message says why and what to do now."""
 
 

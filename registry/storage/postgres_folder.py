@@ -53,9 +53,7 @@ def version_of(data: Path) -> int | None:
     except (FileNotFoundError, ValueError):
         if not data.exists() or not any(data.iterdir()):
             return None
-    raise CannotStart(
-        f"{data} holds something that is no PostgreSQL data folder: move it away, then start again."
-    )
+    raise CannotStart(f"{data} holds something that is no PostgreSQL data folder: move it away, then start again.")
 
 
 def make(folder: Path, binaries: Binaries, *, durable: bool) -> None:
@@ -140,9 +138,7 @@ def prepare_socket(folder: Path, identity: Identity) -> Path:
 def _fits(socket: Path) -> bool:
     """Short enough, and free of signs that PostgreSQL or its clients would read as a list or an escape."""
     path = f"{socket}/.s.PGSQL.{PORT}"
-    return (
-        len(os.fsencode(path)) <= SOCKET_PATH_BYTES and re.fullmatch(r"[\w./-]+", path, re.ASCII) is not None
-    )
+    return len(os.fsencode(path)) <= SOCKET_PATH_BYTES and re.fullmatch(r"[\w./-]+", path, re.ASCII) is not None
 
 
 def clear_socket(socket: Path) -> None:
@@ -183,9 +179,7 @@ async def locked(path: Path, within_seconds: float) -> AsyncIterator[int]:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         if not await comes_true(lambda: _lock(file), within_seconds):
-            raise CannotStart(
-                f"Another process holds {path}: wait until it is done, or stop it, and start again."
-            )
+            raise CannotStart(f"Another process holds {path}: wait until it is done, or stop it, and start again.")
         yield file
     finally:
         os.close(file)

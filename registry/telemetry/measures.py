@@ -37,9 +37,7 @@ class Stopwatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         seconds = perf_counter() - self._began
-        attributes = (
-            self._attributes if kind is None else {**self._attributes, "error.type": kind.__qualname__}
-        )
+        attributes = self._attributes if kind is None else {**self._attributes, "error.type": kind.__qualname__}
         self._histogram.record(seconds, attributes)
 
 

@@ -106,9 +106,7 @@ def test_vendored_files_are_kept_for_good(client: TestClient, entry: dict[str, A
     assert response.headers["content-type"].startswith(kinds[re.search(r"\.[a-z]+$", entry["file"])[0]])
 
 
-@pytest.mark.parametrize(
-    "name", ["vendor.json", "nothing.js", "..%2Fgraphiql.html", "%2e%2e%2f__init__.py", ""]
-)
+@pytest.mark.parametrize("name", ["vendor.json", "nothing.js", "..%2Fgraphiql.html", "%2e%2e%2f__init__.py", ""])
 def test_nothing_else_is_served(client: TestClient, name: str) -> None:
     assert client.get(f"/console/vendor/{name}").status_code == 404
 

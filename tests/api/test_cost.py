@@ -35,9 +35,7 @@ class Repository:
 @strawberry.type
 class Query:
     @strawberry.field
-    def repositories(
-        self, first: int | None = None, last: int | None = None
-    ) -> CountedConnection[Repository]:
+    def repositories(self, first: int | None = None, last: int | None = None) -> CountedConnection[Repository]:
         resolved.append("repositories")
         page = page_of(first, last, None, None, "NAME")
         return counted(
@@ -117,17 +115,13 @@ def test_the_chosen_operation_is_priced() -> None:
 
 @given(st.integers(1, 100), st.integers(1, 100))
 def test_a_larger_page_never_costs_less(some: int, more: int) -> None:
-    document = parse(
-        "query($n: Int) { repositories(first: $n) { totalCount nodes { tags { nodes { name } } } } }"
-    )
+    document = parse("query($n: Int) { repositories(first: $n) { totalCount nodes { tags { nodes { name } } } } }")
     small, large = sorted((some, more))
     costs = [cost_of(schema._schema, document, {"n": size}) for size in (small, large)]
     assert costs == sorted(costs)
 
 
-NESTED = (
-    "query($n: Int, $m: Int) { repositories(first: $n) { nodes { tags(first: $m) { nodes { name } } } } }"
-)
+NESTED = "query($n: Int, $m: Int) { repositories(first: $n) { nodes { tags(first: $m) { nodes { name } } } } }"
 
 
 async def test_too_costly_reaches_no_resolver() -> None:

@@ -131,9 +131,7 @@ async def client(sessions: Sessions) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def post(
-    client: httpx2.AsyncClient, body: object, accept: str | None = GRAPHQL_JSON
-) -> httpx2.Response:
+async def post(client: httpx2.AsyncClient, body: object, accept: str | None = GRAPHQL_JSON) -> httpx2.Response:
     headers = {"content-type": PLAIN_JSON} | ({"accept": accept} if accept else {})
     if not accept:
         client.headers.pop("accept", None)
@@ -221,9 +219,7 @@ BAD = {
 
 @pytest.mark.parametrize("accept", [GRAPHQL_JSON, PLAIN_JSON])
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD)
-async def test_bad_requests(
-    client: httpx2.AsyncClient, sessions: Sessions, body: object, accept: str
-) -> None:
+async def test_bad_requests(client: httpx2.AsyncClient, sessions: Sessions, body: object, accept: str) -> None:
     response = await post(client, body, accept)
     assert response.status_code == 400
     assert response.headers["content-type"].startswith(accept)
@@ -340,9 +336,7 @@ async def test_size_of_the_body_is_counted(client: httpx2.AsyncClient, declared:
             given += 1
             yield b"[" * 1024
 
-    response = await client.post(
-        "/graphql", content=chunks(), headers={"content-type": PLAIN_JSON, **declared}
-    )
+    response = await client.post("/graphql", content=chunks(), headers={"content-type": PLAIN_JSON, **declared})
     assert response.status_code == 413
     assert only_error(response.json())["extensions"] == {"code": "REQUEST_TOO_LARGE", "limit": MAX_BODY_BYTES}
 
@@ -369,9 +363,7 @@ async def test_a_declared_length_is_enough_to_refuse(sessions: Sessions) -> None
     async def receive() -> Any:
         raise AssertionError("the body was read")
 
-    sent = await answered_to(
-        GraphQLDoor(schema, sessions), receive, content_type=PLAIN_JSON, content_length=str(10**9)
-    )
+    sent = await answered_to(GraphQLDoor(schema, sessions), receive, content_type=PLAIN_JSON, content_length=str(10**9))
     assert sent[0]["status"] == 413
 
 
@@ -413,9 +405,7 @@ async def test_resolvers_see_the_session(client: httpx2.AsyncClient, sessions: S
     assert sessions.left == [None]
 
 
-async def test_a_request_that_is_turned_away_opens_no_session(
-    client: httpx2.AsyncClient, sessions: Sessions
-) -> None:
+async def test_a_request_that_is_turned_away_opens_no_session(client: httpx2.AsyncClient, sessions: Sessions) -> None:
     await post(client, {"query": 5})
     assert sessions.left == []
 
@@ -459,9 +449,7 @@ async def test_refused_on_the_way_out(client: httpx2.AsyncClient, sessions: Sess
 
 
 @pytest.mark.parametrize("accept", [GRAPHQL_JSON, PLAIN_JSON])
-@pytest.mark.parametrize(
-    "error", [RuntimeError("secret of the database"), TimeoutError("secret of the pool")]
-)
+@pytest.mark.parametrize("error", [RuntimeError("secret of the database"), TimeoutError("secret of the pool")])
 async def test_broken_on_the_way_in(
     client: httpx2.AsyncClient, sessions: Sessions, accept: str, error: Exception
 ) -> None:
@@ -540,9 +528,7 @@ async def test_a_fault_in_a_field(client: httpx2.AsyncClient, query: str, data: 
     assert response.status_code == 200
     assert response.json()["data"] == data
     error = only_error(response.json())
-    assert error["message"] == (
-        f"Something went wrong on our side. Tell your operator this request id: {request_id}"
-    )
+    assert error["message"] == (f"Something went wrong on our side. Tell your operator this request id: {request_id}")
     assert error["extensions"] == {"code": "INTERNAL"}
     (entry,) = logs
     assert entry["log_level"] == "error"

@@ -158,9 +158,7 @@ async def test_introspection_passes_for_the_signed_in() -> None:
     assert await code_of(document) is None
 
 
-@pytest.mark.parametrize(
-    "document", ["{ __schema { description } }", 'query { t: __type(name: "Box") { name } }']
-)
+@pytest.mark.parametrize("document", ["{ __schema { description } }", 'query { t: __type(name: "Box") { name } }'])
 async def test_introspection_needs_signing_in(document: str) -> None:
     """The same document, already cached for someone who may."""
     assert await code_of(document) is None

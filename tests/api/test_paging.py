@@ -232,16 +232,12 @@ def fill(engine: Engine, names: list[str]) -> list[tuple[str, int]]:
     with engine.begin() as database:
         database.execute(things.delete())
         if rows:
-            database.execute(
-                insert(things), [{"name": name, "size": 0, "id": number} for name, number in rows]
-            )
+            database.execute(insert(things), [{"name": name, "size": 0, "id": number} for name, number in rows])
     return sorted(rows)
 
 
 def read(engine: Engine, page: Page, descending: bool) -> Connection[tuple[str, int]]:
-    statement = keyset(page, (things.c.name, things.c.id), descending=descending).on(
-        select(things.c.name, things.c.id)
-    )
+    statement = keyset(page, (things.c.name, things.c.id), descending=descending).on(select(things.c.name, things.c.id))
     with engine.connect() as database:
         rows = [(row.name, row.id) for row in database.execute(statement)]
     return connection(page, rows, key=lambda row: row, node=lambda row: row)
@@ -251,9 +247,7 @@ lists = st.lists(st.text("abc", max_size=1), max_size=12)
 
 
 @given(lists, st.integers(1, 5), st.booleans())
-def test_walking_forward_meets_every_row_once(
-    engine: Engine, names: list[str], size: int, descending: bool
-) -> None:
+def test_walking_forward_meets_every_row_once(engine: Engine, names: list[str], size: int, descending: bool) -> None:
     rows = fill(engine, names)
     met, after = list[tuple[str, int]](), None
     while True:
@@ -268,9 +262,7 @@ def test_walking_forward_meets_every_row_once(
 
 
 @given(lists, st.integers(1, 5), st.booleans())
-def test_walking_backward_meets_every_row_once(
-    engine: Engine, names: list[str], size: int, descending: bool
-) -> None:
+def test_walking_backward_meets_every_row_once(engine: Engine, names: list[str], size: int, descending: bool) -> None:
     rows = fill(engine, names)
     met, before = list[tuple[str, int]](), None
     while True:
@@ -352,9 +344,7 @@ def test_names_in_the_schema() -> None:
 
 def test_fields_in_the_schema() -> None:
     fields = {
-        name: sorted(kind.fields)
-        for name, kind in schema._schema.type_map.items()
-        if name.endswith("Connection")
+        name: sorted(kind.fields) for name, kind in schema._schema.type_map.items() if name.endswith("Connection")
     }
     assert fields == {
         "RepositoryConnection": ["edges", "nodes", "pageInfo", "totalCount"],

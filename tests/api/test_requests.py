@@ -135,9 +135,7 @@ async def test_forwarded_addresses_of_trusted_proxies_are_believed(telemetry: Te
 
 async def test_a_socket_without_an_address_has_no_source(telemetry: Telemetry) -> None:
     door = Door()
-    await ask(
-        RequestRecords(door, telemetry, TRUSTED), peer=None, headers=[("X-Forwarded-For", "203.0.113.5")]
-    )
+    await ask(RequestRecords(door, telemetry, TRUSTED), peer=None, headers=[("X-Forwarded-For", "203.0.113.5")])
     assert (door.state["peer"], door.state["source"], door.state["forwarded"]) == (None, None, ())
 
 
@@ -157,9 +155,7 @@ async def test_a_request_without_a_template_is_other(telemetry: Telemetry) -> No
 async def test_one_line_tells_of_a_request(telemetry: Telemetry) -> None:
     app = RequestRecords(Door(), telemetry)
     line = await line_of(app, path="/v2/a/b", method="PUT", headers=[("User-Agent", "docker/29")])
-    told = {
-        name: line[name] for name in ("method", "route", "path", "status", "bytes", "source", "user_agent")
-    }
+    told = {name: line[name] for name in ("method", "route", "path", "status", "bytes", "source", "user_agent")}
     assert told == {
         "method": "PUT",
         "route": "/v2/{name}",
@@ -178,17 +174,13 @@ async def test_one_line_tells_of_a_request(telemetry: Telemetry) -> None:
 async def test_a_line_joins_the_clients_trace(telemetry: Telemetry) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     app = RequestRecords(Door(), telemetry)
-    assert (await line_of(app, headers=[("traceparent", f"00-{trace}-00f067aa0ba902b7-01")]))[
-        "trace_id"
-    ] == trace
+    assert (await line_of(app, headers=[("traceparent", f"00-{trace}-00f067aa0ba902b7-01")]))["trace_id"] == trace
     assert "trace_id" not in await line_of(app, headers=[("traceparent", "nonsense")])
 
 
 async def test_a_line_is_bounded_and_cannot_steer_a_terminal(telemetry: Telemetry) -> None:
     app = RequestRecords(Door(), telemetry)
-    line = await line_of(
-        app, path="/\x1b[2J\n" + "x" * 5000, headers=[("User-Agent", "\x9b31m" + "y" * 5000)]
-    )
+    line = await line_of(app, path="/\x1b[2J\n" + "x" * 5000, headers=[("User-Agent", "\x9b31m" + "y" * 5000)])
     assert line["path"].startswith("/\\x1b[2J\\nxxx")
     assert line["user_agent"].startswith("\\x9b31m")
     assert max(len(line["path"]), len(line["user_agent"])) < 400
@@ -289,9 +281,7 @@ def test_forwarded_addresses_are_read_from_the_right(header: str, forwarded: tup
         ("a socket's path", ("203.0.113.5",), "a socket's path"),
     ],
 )
-def test_the_source_is_the_first_that_no_trusted_proxy_has(
-    peer: str, forwarded: tuple[str, ...], source: str
-) -> None:
+def test_the_source_is_the_first_that_no_trusted_proxy_has(peer: str, forwarded: tuple[str, ...], source: str) -> None:
     assert believed_source(peer, forwarded, TRUSTED) == source
 
 

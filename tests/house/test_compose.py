@@ -56,9 +56,7 @@ def test_every_secret_is_used_and_every_used_one_declared(compose: dict[str, Any
 def test_secrets_come_from_files_that_the_service_has(compose: dict[str, Any]) -> None:
     for name, service in services(compose):
         files = {key: path for key, path in service["environment"].items() if key.endswith("_FILE")}
-        assert {path.removeprefix("/run/secrets/") for path in files.values()} == set(service["secrets"]), (
-            name
-        )
+        assert {path.removeprefix("/run/secrets/") for path in files.values()} == set(service["secrets"]), name
 
 
 def test_no_secret_stands_in_the_environment(compose: dict[str, Any]) -> None:
@@ -114,9 +112,7 @@ def test_the_published_door_is_the_one_that_is_listened_on_and_checked(compose: 
 def test_the_admin_listener_is_not_published(compose: dict[str, Any]) -> None:
     port = re.search(r"TIDEWAITER_ADMIN_LISTEN=0\.0\.0\.0:(\d+)", DOCKERFILE.read_text())
     assert port is not None
-    assert not any(
-        port[1] in mapping for _, service in services(compose) for mapping in service.get("ports", ())
-    )
+    assert not any(port[1] in mapping for _, service in services(compose) for mapping in service.get("ports", ()))
 
 
 def test_the_image_is_built_from_hashes_and_runs_unprivileged() -> None:
@@ -134,11 +130,7 @@ def test_what_the_image_copies_is_not_ignored() -> None:
         for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE.read_text(), re.MULTILINE)
         for word in line.split()[:-1]
     ]
-    kept = {
-        line.removeprefix("!")
-        for line in (ROOT / ".dockerignore").read_text().splitlines()
-        if line[:1] == "!"
-    }
+    kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
     assert copied
     assert set(copied) == kept
     assert all((ROOT / each).exists() for each in copied)

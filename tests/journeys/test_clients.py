@@ -23,9 +23,7 @@ async def acme(tidewaiter: Tidewaiter) -> Tenant:
 @pytest.fixture
 def image(acme: Tenant, tmp_path: Path) -> Image:
     """Two layers of a few KB that no other test has."""
-    return make_layout(
-        tmp_path / "image", [payload(f"{acme.organization} {number}", 4096) for number in (1, 2)]
-    )
+    return make_layout(tmp_path / "image", [payload(f"{acme.organization} {number}", 4096) for number in (1, 2)])
 
 
 @pytest.fixture
@@ -59,9 +57,7 @@ def refused_as_unknown_or_unseen(outcome: Outcome) -> None:
     assert any(word in outcome.output.lower() for word in known), outcome.output
 
 
-async def test_what_is_pushed_is_what_is_pulled(
-    owner: Client, acme: Tenant, image: Image, tmp_path: Path
-) -> None:
+async def test_what_is_pushed_is_what_is_pulled(owner: Client, acme: Tenant, image: Image, tmp_path: Path) -> None:
     pushed = accepted(await owner.push(image, acme.reference("web", "1.0")))
     pulled = accepted(await owner.pull(acme.reference("web", "1.0"), tmp_path / "pulled"))
     assert pushed.digest is not None
@@ -74,9 +70,7 @@ async def test_skopeo_changes_no_byte(skopeo: Client, acme: Tenant, image: Image
     assert pushed.digest == image.digest
 
 
-async def test_oras_brings_back_the_same_files(
-    oras: Oras, acme: Tenant, image: Image, tmp_path: Path
-) -> None:
+async def test_oras_brings_back_the_same_files(oras: Oras, acme: Tenant, image: Image, tmp_path: Path) -> None:
     """This client checks no digest of what it receives, so the files themselves are compared."""
     owner = await signed_in(oras, acme, acme.owner)
     accepted(await owner.push(image, acme.reference("charts", "1.0")))
@@ -86,9 +80,7 @@ async def test_oras_brings_back_the_same_files(
 
 
 @pytest.mark.parametrize("name", ["skopeo", "podman", "docker"])
-async def test_a_wrong_password_is_refused_at_login(
-    name: str, acme: Tenant, request: pytest.FixtureRequest
-) -> None:
+async def test_a_wrong_password_is_refused_at_login(name: str, acme: Tenant, request: pytest.FixtureRequest) -> None:
     client: Client = request.getfixturevalue(name)
     outcome = await client.login(acme.tidewaiter.registry, acme.owner.name, "not the password")
     refused(outcome)
@@ -149,9 +141,7 @@ async def test_a_withdrawn_permission_ends_the_next_pull(
     refused_as_unknown_or_unseen(await reader.pull(acme.reference("web", "1.0"), tmp_path / "after"))
 
 
-async def test_a_push_over_quota_is_told_the_numbers(
-    owner: Client, acme: Tenant, image: Image, tmp_path: Path
-) -> None:
+async def test_a_push_over_quota_is_told_the_numbers(owner: Client, acme: Tenant, image: Image, tmp_path: Path) -> None:
     limit = 100_000
     await world.limit_storage(acme, limit)
     accepted(await owner.push(image, acme.reference("web", "1.0")))
@@ -163,9 +153,7 @@ async def test_a_push_over_quota_is_told_the_numbers(
     assert told["used"] + told["requested"] > limit
 
 
-async def test_docker_gives_up_a_push_over_quota_after_one_try(
-    docker: Docker, acme: Tenant, tmp_path: Path
-) -> None:
+async def test_docker_gives_up_a_push_over_quota_after_one_try(docker: Docker, acme: Tenant, tmp_path: Path) -> None:
     """An answer that docker believes to be a passing trouble makes it try five times, for 50 seconds."""
     owner = await signed_in(docker, acme, acme.owner)
     await world.limit_storage(acme, 100_000)

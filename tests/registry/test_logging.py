@@ -90,9 +90,7 @@ def test_secrets_in_text_and_traces_are_hidden(form: str) -> None:
         raise ConnectionError(f"no way to postgresql://ann:{password}@db.example/name")
     except ConnectionError:
         log.exception("database lost")
-        logging.getLogger("asyncpg").exception(
-            "lost with eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl"
-        )
+        logging.getLogger("asyncpg").exception("lost with eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl")
     told = lines.getvalue()
     assert told.count("postgresql://(hidden)@db.example/name") >= 2
     assert told.count("Traceback") == 2

@@ -64,9 +64,7 @@ def test_the_address_is_the_public_one_or_a_reachable_one(
     assert (settings.address, settings.registry_host) == (address, registry_host)
 
 
-@pytest.mark.parametrize(
-    "listen", ["8080", ":8080", "localhost", "::1:80", "[::1]", "host:99999", "http://h:1"]
-)
+@pytest.mark.parametrize("listen", ["8080", ":8080", "localhost", "::1:80", "[::1]", "host:99999", "http://h:1"])
 def test_a_listening_address_needs_host_and_port(monkeypatch: pytest.MonkeyPatch, listen: str) -> None:
     assert "TIDEWAITER_LISTEN must be host:port" in refusal(monkeypatch, LISTEN=listen)
 
@@ -124,9 +122,7 @@ def test_a_secret_and_its_file_exclude_each_other(monkeypatch: pytest.MonkeyPatc
     assert "battery" not in said
 
 
-def test_a_secret_file_that_is_missing_or_empty_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_secret_file_that_is_missing_or_empty_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     missing = tmp_path / "nothing"
     assert f"cannot be read: {missing}" in refusal(monkeypatch, ADMIN_PASSWORD_FILE=str(missing))
     missing.write_text("\n")

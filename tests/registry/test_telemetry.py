@@ -225,7 +225,5 @@ def test_a_server_ends_soon_without_its_collector(listens: bool) -> None:
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
         command = [sys.executable, "-c", BUSY_SERVER]
-        ended = subprocess.run(
-            command, env=environment, timeout=15, capture_output=True, text=True, check=False
-        )
+        ended = subprocess.run(command, env=environment, timeout=15, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

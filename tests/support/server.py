@@ -18,7 +18,7 @@ import httpx2
 START_SECONDS = 60
 STOP_SECONDS = 30
 COMMAND = Path(sys.executable).with_name("tidewaiter")
-PASSWORD = "the administrator's password"  # noqa: S105
+PASSWORD = "the administrator's password"
 
 
 def free_port() -> int:

@@ -165,9 +165,11 @@ class FileStaging:
 
 def _open_staging(store: FilesystemStore, upload: UUID, offset: int, algorithm: str, state: Any) -> FileStaging:
     path = store.staged(upload)
-    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if offset == 0 else 0) | os.O_CLOEXEC, 0o600) if (
-        offset == 0 or path.exists()
-    ) else -1
+    descriptor = (
+        os.open(path, os.O_RDWR | (os.O_CREAT if offset == 0 else 0) | os.O_CLOEXEC, 0o600)
+        if (offset == 0 or path.exists())
+        else -1
+    )
     if descriptor < 0 or os.fstat(descriptor).st_size < offset:
         if descriptor >= 0:
             os.close(descriptor)

@@ -14,9 +14,7 @@ from registry.oci.errors import ManifestInvalid
 unhurried = settings(deadline=None, max_examples=200)
 CONTENT = b"{}"
 FIELDS = ["mediaType", "digest", "size", "urls", "annotations", "artifactType", "platform", "data"]
-plain = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.text().map(lambda text: [text])
-)
+plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.text().map(lambda text: [text])
 values = plain | st.lists(plain) | st.dictionaries(st.text(), plain)
 
 
@@ -140,9 +138,7 @@ def test_the_largest_size() -> None:
 @given(st.binary(max_size=200), st.sampled_from(["sha256", "sha512"]))
 def test_embedded_content_is_content(content: bytes, algorithm: str) -> None:
     descriptor = read_descriptor(
-        written(
-            digest=digest_of(content, algorithm), size=len(content), data=base64.b64encode(content).decode()
-        ),
+        written(digest=digest_of(content, algorithm), size=len(content), data=base64.b64encode(content).decode()),
         "config",
     )
     assert descriptor.data == content

@@ -52,9 +52,7 @@ def test_row_8_a_bad_digest_is_refused(case: str) -> None:
 
 def test_an_unknown_algorithm_is_told_the_known_ones() -> None:
     for refused_call in (lambda: parse_digest("md5:" + "0" * 32), lambda: hasher("md5")):
-        with pytest.raises(
-            DigestInvalid, match=r"'md5' is not supported; supported are sha256 .* and sha512"
-        ):
+        with pytest.raises(DigestInvalid, match=r"'md5' is not supported; supported are sha256 .* and sha512"):
             refused_call()
 
 
@@ -79,11 +77,7 @@ def test_a_known_value() -> None:
 @given(st.binary(), algorithms)
 def test_what_is_computed_can_be_parsed(data: bytes, algorithm: str) -> None:
     digest = digest_of(data, algorithm)
-    assert (
-        parse_digest(str(digest))
-        == digest
-        == Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
-    )
+    assert parse_digest(str(digest)) == digest == Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
     assert digest.algorithm == algorithm
 
 

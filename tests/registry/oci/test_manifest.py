@@ -49,9 +49,7 @@ def index(**changes: Any) -> Json:
 def artifact(**changes: Any) -> Json:
     """What `oras attach` pushes."""
     empty = {"mediaType": types.OCI_EMPTY, "digest": digest_of(b"{}"), "size": 2, "data": "e30="}
-    return image(
-        **{"artifactType": "application/vnd.example.sbom", "config": empty, "layers": [empty]} | changes
-    )
+    return image(**{"artifactType": "application/vnd.example.sbom", "config": empty, "layers": [empty]} | changes)
 
 
 def docker_image(**changes: Any) -> Json:
@@ -249,9 +247,7 @@ def test_the_artifact_type_that_referrers_show(document: Json, artifact_type: st
 def test_any_manifest_may_have_a_subject(document: Any) -> None:
     read = parse(document(subject=named("subject", types.OCI_MANIFEST)))
     assert read.subject is not None and read.subject.digest == digest_of(b"subject")
-    assert digest_of(b"subject") not in [
-        needed.digest for needed in (*read.needed_blobs, *read.needed_manifests)
-    ]
+    assert digest_of(b"subject") not in [needed.digest for needed in (*read.needed_blobs, *read.needed_manifests)]
 
 
 @pytest.mark.parametrize("media_type", sorted(types.FOREIGN_LAYERS))
@@ -312,9 +308,7 @@ def test_row_49_hostile_text_is_kept_as_it_is() -> None:
 plain: st.SearchStrategy[Any] = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just({}) | st.just([])
 )
-descriptors = st.builds(
-    named, st.text(max_size=3), st.sampled_from([types.OCI_LAYER, types.OCI_MANIFEST, "a"])
-)
+descriptors = st.builds(named, st.text(max_size=3), st.sampled_from([types.OCI_LAYER, types.OCI_MANIFEST, "a"]))
 odd = plain | st.lists(plain | descriptors, max_size=3) | st.dictionaries(st.text(), plain, max_size=3)
 changes = st.dictionaries(
     st.sampled_from([*image(), "artifactType", "manifests", "subject", "annotations", "fsLayers"]),
@@ -338,9 +332,7 @@ def test_any_json_gives_a_manifest_or_a_refusal(document: Json, content_type: st
         return
     assert (read.config is None) == types.is_index(read.media_type)
     assert not (read.layers and read.children)
-    everything = {
-        descriptor.digest for descriptor in (read.config, *read.layers, *read.children) if descriptor
-    }
+    everything = {descriptor.digest for descriptor in (read.config, *read.layers, *read.children) if descriptor}
     assert {needed.digest for needed in (*read.needed_blobs, *read.needed_manifests)} <= everything
     assert read.body == body
 

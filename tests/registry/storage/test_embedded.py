@@ -123,9 +123,7 @@ async def test_an_empty_folder_becomes_a_private_database(empty: Path) -> None:
     assert embedded.running(empty) is None
     server = await start(empty)
     assert embedded.running(empty) == Server(server.dsn, server.socket, server.pid, empty, adopted=True)
-    assert (
-        await ask(server, "SELECT current_database() || ' ' || current_user") == "tidewaiter tidewaiter_owner"
-    )
+    assert await ask(server, "SELECT current_database() || ' ' || current_user") == "tidewaiter tidewaiter_owner"
     assert await ask(server, "SHOW server_encoding") == "UTF8"
     assert await ask(server, "SELECT 'B' < 'a' AND 'z' < 'é'") is True
     assert (mode(server.socket), mode(empty / "data")) == (0o700, 0o700)
@@ -280,9 +278,7 @@ async def test_what_is_no_database_is_never_deleted(empty: Path) -> None:
 
 async def test_data_of_a_version_that_is_not_here_is_named(folder: Path) -> None:
     (folder / "data" / "PG_VERSION").write_text("9\n")
-    with pytest.raises(
-        CannotStart, match=r"made by PostgreSQL 9, .*found here are: .*TIDEWAITER_DATABASE_URL"
-    ):
+    with pytest.raises(CannotStart, match=r"made by PostgreSQL 9, .*found here are: .*TIDEWAITER_DATABASE_URL"):
         await start(folder)
 
 
@@ -338,9 +334,7 @@ async def test_the_database_of_a_killed_server_is_adopted(folder: Path) -> None:
 
 
 @as_root
-async def test_root_keeps_the_data_below_a_folder_that_only_root_may_enter(
-    made: Path, tmp_path: Path
-) -> None:
+async def test_root_keeps_the_data_below_a_folder_that_only_root_may_enter(made: Path, tmp_path: Path) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     folder = private / "postgres"
@@ -424,9 +418,7 @@ def no_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_namespaces")
 async def test_without_namespaces_root_gives_the_folder_to_nobody(open_to_all: Path) -> None:
     if not nobody_may("-x", postgres_binaries.find().program("postgres")):
-        pytest.skip(
-            "LOUD: the user nobody cannot reach PostgreSQL, so doing without namespaces is not tested"
-        )
+        pytest.skip("LOUD: the user nobody cannot reach PostgreSQL, so doing without namespaces is not tested")
     folder = open_to_all / "postgres"
     server = await start(folder)
     assert {owner(place) for place in (folder, folder / "data", server.socket)} == {NOBODY.pw_uid}
@@ -437,9 +429,7 @@ async def test_without_namespaces_root_gives_the_folder_to_nobody(open_to_all: P
 
 @as_root
 @pytest.mark.usefixtures("no_namespaces")
-async def test_without_namespaces_an_unreachable_folder_names_the_ways_out(
-    empty: Path, tmp_path: Path
-) -> None:
+async def test_without_namespaces_an_unreachable_folder_names_the_ways_out(empty: Path, tmp_path: Path) -> None:
     """And nothing has changed hands."""
     assert mode(tmp_path) & 0o077 == 0
     with pytest.raises(CannotStart, match=r"ordinary user.*TIDEWAITER_DATA.*TIDEWAITER_DATABASE_URL"):
