@@ -66,7 +66,7 @@ def decide(law: Law, actor: Actor, act: str, place: Place) -> None:
     """Passes, or raises the refusal that its reader can act on."""
     verdict = law.decide(place.roles, place.kind, act) if place.exists else None
     if verdict is None or not verdict.allowed:
-        raise _refusal(law, actor, act, place)
+        raise _refusal(law, act, place)
     if not actor.scope_covers(place.name, SCOPE_OF.get(act, "*")) and place.kind == "repository":
         raise ScopeMissing(
             f"The token used was not issued for this act on {place.name}; sign in again.",
@@ -120,7 +120,7 @@ def not_found(place: Place) -> PlaceNotFound:
     )
 
 
-def _refusal(law: Law, actor: Actor, act: str, place: Place) -> Refusal:
+def _refusal(law: Law, act: str, place: Place) -> Refusal:
     if place.share_ended is not None and not law.decide(place.roles, place.kind, "view").allowed:
         ended = place.share_ended.strftime("%Y-%m-%d %H:%M:%S UTC")
         return ShareEnded(

@@ -23,12 +23,12 @@ from registry.work import Work
 # docker sends an identity token under this name, containerd under none at all.
 TOKEN_NAMES = frozenset({"<token>", ""})
 
-OF_SECRET = """
+CREDENTIAL = """
     SELECT c.id AS credential_id, c.level, c.kind, c.expires_at, c.revoked_at, u.id, u.name, u.account_id,
         u.generation, u.suspended_at
     FROM credential c JOIN users u ON u.id = c.user_id WHERE c.secret_hash = $1
 """
-OF_NAME = "SELECT id, name, account_id, generation, suspended_at, password_hash FROM users WHERE name = $1"
+USER = "SELECT id, name, account_id, generation, suspended_at, password_hash FROM users WHERE name = $1"
 # Written at most once a minute: the last use is for people to read, not worth a write for every pull.
 USED = """
     UPDATE credential SET last_used_at = $2::timestamptz, last_used_from = $3
@@ -95,7 +95,7 @@ async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
 
 
 async def _by_secret(work: Work, gate: Gate, name: str, secret: str) -> Actor:
-    row = await work.fetchrow(OF_SECRET, gate.keys.hash_secret(secret))
+    row = await work.fetchrow(CREDENTIAL, gate.keys.hash_secret(secret))
     if row is None or (name not in TOKEN_NAMES and name != row["name"]):
         raise SignInFailed(FAILED, truth="no such token, or it belongs to another user")
     _check_credential(work, row)
@@ -104,7 +104,7 @@ async def _by_secret(work: Work, gate: Gate, name: str, secret: str) -> Actor:
 
 
 async def _by_password(work: Work, gate: Gate, name: str, password: str) -> Actor:
-    row = await work.fetchrow(OF_NAME, name)
+    row = await work.fetchrow(USER, name)
     stored = row["password_hash"] if row is not None else None
     if not await gate.passwords.matches(stored, password) or row is None:
         raise SignInFailed(FAILED, truth="no such user" if row is None else "wrong password")
