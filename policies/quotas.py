@@ -42,13 +42,14 @@ def has_room(charged: int, amount: int, limit: int | None) -> bool:
     return amount <= 0 or limit is None or charged + amount <= limit
 
 
-def next_window(held: int, left: int | None) -> int:
-    """How many bytes to hold next for an upload that does not say its length; 0 when nothing is left.
+def next_window(held: int, needed: int, left: int | None) -> int:
+    """How many bytes to hold next for an upload that does not say its length; never less than are needed now.
 
-    Doubles what is held already, so that a long upload asks rarely and a short one holds little.
+    Doubles what is held already, so that a long upload asks rarely and a short one holds little. Takes no more than
+    a quarter of what is left: uploads side by side must not fail for room that another holds and will not use.
     """
     wanted = min(max(FIRST_WINDOW, held), LARGEST_WINDOW)
-    return wanted if left is None else max(0, min(wanted, left))
+    return max(needed, wanted if left is None else min(wanted, left // 4))
 
 
 def exceeded(key: Key, scope: str, limit: int, used: int, requested: int) -> str:

@@ -3,7 +3,6 @@ the second wait for the first and then find nothing to do."""
 
 from typing import Any
 
-import asyncpg
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -20,7 +19,7 @@ import registry.audit.tables
 import registry.organizations.tables
 import registry.quotas.tables
 import registry.repositories.tables  # noqa: F401
-from registry.storage.database import Connection
+from registry.storage.database import Connection, connect
 
 LOCK = 0x71DE  # any number, the same for all versions
 OLDEST_POSTGRES = 150000
@@ -31,7 +30,7 @@ class DatabaseTooOld(RuntimeError):
 
 
 async def migrate(dsn: str) -> None:
-    """Raises `DatabaseTooOld`, and whatever the database itself refuses."""
+    """Raises `DatabaseTooOld`, `DatabaseUnavailable`, and whatever the database itself refuses."""
     await _on_connection(dsn, _upgrade)
 
 
@@ -61,9 +60,7 @@ def newest() -> str:
 
 
 async def _on_connection(dsn: str, act: Any) -> None:
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn), poolclass=NullPool
-    )
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(dsn), poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(act)

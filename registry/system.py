@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import anyio
-import asyncpg
 import structlog
 
 from policies.access import Law
@@ -28,7 +27,7 @@ from registry.repositories import uploading
 from registry.settings import Settings
 from registry.storage import embedded
 from registry.storage.blobs.filesystem import FilesystemStore
-from registry.storage.database import open_pool
+from registry.storage.database import connect, open_pool
 from registry.telemetry import Telemetry
 from registry.work import Foundation
 
@@ -80,6 +79,8 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str) -> AsyncIt
     ledger = Ledger(dsn, telemetry)
     blobs = FilesystemStore(settings.blobs_folder, durable=settings.embedded_fsync)
     pool = await open_pool(dsn, settings.database_pool)
+    telemetry.watch_audit_queue(lambda: ledger.length)
+    telemetry.watch_pool(lambda: pool.get_size() - pool.get_idle_size(), pool.get_idle_size)
     foundation = Foundation(settings, clock, pool, blobs, Law.load(), ledger, telemetry)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.run)
@@ -115,7 +116,7 @@ async def tidy(foundation: Foundation) -> None:
 
 
 async def check_version(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
+    connection = await connect(dsn)
     try:
         if sentence := await migrating.pending(connection):
             raise NotMigrated(sentence)

@@ -29,7 +29,7 @@ def list_entries(
 
     for entry in run(act):
         if as_json:
-            typer.echo(orjson.dumps(entry).decode())
+            typer.echo(orjson.dumps(entry, default=str).decode())
         else:
             typer.echo(
                 f"{entry['recorded_at']:%Y-%m-%d %H:%M:%S} {entry['outcome']:8} {entry['action']:32} "

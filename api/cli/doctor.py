@@ -1,14 +1,13 @@
 """doctor: what an operator would check by hand, in one go."""
 
 import anyio
-import asyncpg
 import typer
 
 from api.cli.running import run
 from registry import migrating
 from registry.settings import Settings
 from registry.storage.blobs.filesystem import FilesystemStore
-from registry.storage.database import APP_ROLE, Connection
+from registry.storage.database import APP_ROLE, Connection, connect
 from registry.system import database
 
 
@@ -24,7 +23,7 @@ def doctor() -> None:
 async def _examine(settings: Settings) -> list[tuple[bool, str]]:
     findings = [(True, f"settings are read; data lies in {settings.data}")]
     async with database(settings) as dsn:
-        connection = await asyncpg.connect(dsn)
+        connection = await connect(dsn)
         try:
             findings += await _examine_database(connection)
         finally:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import typer
 import uvloop
 
+from registry import logging
 from registry.errors import Refusal
 from registry.migrating import DatabaseTooOld
 from registry.settings import Settings, SettingsError, load_settings
@@ -30,8 +31,12 @@ def run(act: Callable[[Settings], Awaitable[Result]]) -> Result:
 
 @asynccontextmanager
 async def system_of(settings: Settings) -> AsyncIterator[System]:
-    """The registry as a command uses it."""
+    """The registry as a command uses it: what a server would tell of its own start is no answer to a command."""
+    logging.set_up_logging(settings.model_copy(update={"log_level": "warning"}))
     async with database(settings) as dsn, running(settings, configure(), dsn) as system:
+        if system.generated_password:
+            made = f"The user 'admin' was made, with the password {system.generated_password}"
+            typer.echo(f"{made} (shown only now; keep it).", err=True)
         yield system
 
 

@@ -56,7 +56,7 @@ async def _serve(settings: Settings) -> None:
     logging.set_up_logging(settings)
     telemetry = configure()
     # Taken before anything is started: a port in use should cost nothing.
-    public, admin = _listen(settings.host, settings.port), _admin(settings)
+    public, admin = _listen(settings.host, settings.port, "TIDEWAITER_LISTEN"), _admin(settings)
     async with AsyncExitStack() as stack:
         stack.callback(telemetry.shutdown)
         dsn = await stack.enter_async_context(database(settings))
@@ -120,19 +120,19 @@ async def _stop_signal() -> None:
     await stopped.wait()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, variable: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}. Set {variable} to another.") from None
     return listener
 
 
 def _admin(settings: Settings) -> socket.socket | None:
-    return _listen(*settings.admin_address) if settings.admin_address else None
+    return _listen(*settings.admin_address, "TIDEWAITER_ADMIN_LISTEN") if settings.admin_address else None
 
 
 def _welcome(settings: Settings, system: System) -> None:

@@ -58,7 +58,8 @@ INSERT_AND_COUNT = f"""
     ON CONFLICT (repository_id, tag)
     DO UPDATE SET pulls = c.pulls + excluded.pulls, last_pulled_at = greatest(c.last_pulled_at, excluded.last_pulled_at)
 """
-TEXT_BYTES = 2000
+LONGEST_TEXT = 2000
+LONGEST_NAME = 256  # the actor's name stands in an index, whose rows have to fit a third of a page
 
 
 class LogUnavailable(Unavailable):
@@ -75,19 +76,28 @@ class Waiting:
 
 
 class Ledger:
-    """One connection and one flusher of this process. `run` works until cancelled."""
+    """One connection and one flusher of this process. `run` works until cancelled; from then on entries are refused."""
 
     def __init__(self, dsn: str, telemetry: Telemetry) -> None:
         self._dsn = dsn
         self._telemetry = telemetry
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue(LONGEST_QUEUE)
         self._connection: Connection | None = None
+        self._on_the_way = 0
+        self._ended = False
+
+    @property
+    def length(self) -> int:
+        """Entries that wait for their commit."""
+        return self._queue.qsize() + self._on_the_way
 
     async def write(self, connection: Connection, events: Sequence[Event]) -> None:
         await connection.execute(INSERT, *columns(events))
 
     async def append(self, event: Event, pull: Pull | None = None) -> None:
         """Returns once the entry is committed. Raises `LogUnavailable`."""
+        if self._ended:
+            raise _unavailable()
         waiting = Waiting(event, pull, asyncio.get_running_loop().create_future())
         try:
             self._queue.put_nowait(waiting)
@@ -96,20 +106,19 @@ class Ledger:
         await waiting.written
 
     async def run(self) -> None:
-        """Writes batch after batch. A batch that fails is refused to all who wait for it, and the next is tried on a
-        new connection."""
+        """Writes batch after batch. One that fails is refused to all who wait for it, and the next is tried on a new
+        connection."""
         try:
             while True:
                 batch = await self._next_batch()
                 try:
-                    await self._commit(batch)
-                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                    log.error("audit entries could not be written", entries=len(batch), error=str(error))
-                    _settle(batch, _unavailable())
-                    await self._disconnect()
-                else:
-                    _settle(batch, None)
+                    await self._settle(batch)
+                finally:
+                    self._finish(batch)
         finally:
+            self._ended = True
+            while not self._queue.empty():
+                self._finish([self._queue.get_nowait()])
             await self._disconnect()
 
     async def drain(self) -> None:
@@ -120,9 +129,33 @@ class Ledger:
         batch = [await self._queue.get()]
         while len(batch) < BATCH and not self._queue.empty():
             batch.append(self._queue.get_nowait())
+        self._on_the_way = len(batch)
+        return batch
+
+    async def _settle(self, batch: list[Waiting]) -> None:
+        try:
+            await self._commit(batch)
+        except Exception as error:
+            if len(batch) > 1 and self._is_content(error):
+                # The database does not take one of them; the others shall not suffer for it.
+                for waiting in batch:
+                    await self._settle([waiting])
+                return
+            log.error("audit entries could not be written", entries=len(batch), error=str(error))
+            await self._disconnect()
+        else:
+            _tell(batch, None)
+
+    def _is_content(self, error: Exception) -> bool:
+        connected = self._connection is not None and not self._connection.is_closed()
+        return connected and not isinstance(error, OSError | TimeoutError)
+
+    def _finish(self, batch: list[Waiting]) -> None:
+        """Whoever still waits gets no entry, whether its commit failed or was cut short."""
+        _tell(batch, _unavailable())
         for _ in batch:
             self._queue.task_done()
-        return batch
+        self._on_the_way = 0
 
     async def _commit(self, batch: list[Waiting]) -> None:
         connection = await self._connected()
@@ -178,7 +211,7 @@ def _row(event: Event) -> tuple[Any, ...]:
         shortened(event.reason),
         event.actor.kind.value,
         event.actor.user_id,
-        shortened(event.actor.name),
+        shortened(event.actor.name, LONGEST_NAME),
         event.actor.credential_id,
         event.account_id,
         event.organization_id,
@@ -192,15 +225,17 @@ def _row(event: Event) -> tuple[Any, ...]:
     )
 
 
-def shortened(text: str | None) -> str | None:
-    """What a stranger may write at will is bounded, and free of the one character that PostgreSQL cannot hold."""
+def shortened(text: str | None, longest: int = LONGEST_TEXT) -> str | None:
+    """What a stranger may write at will is bounded, and free of what PostgreSQL cannot hold: NUL and surrogates."""
     if text is None:
         return None
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
     clean = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
-    return clean if len(clean) <= TEXT_BYTES else clean[:TEXT_BYTES] + "…"
+    return clean if len(clean) <= longest else clean[:longest] + "…"
 
 
-def _settle(batch: list[Waiting], error: Exception | None) -> None:
+def _tell(batch: list[Waiting], error: Exception | None) -> None:
     for waiting in batch:
         if waiting.written.done():
             continue

@@ -4,6 +4,7 @@
 linked (`settle`). A negative amount gives back and is never refused. Every charge of a key goes through here.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
@@ -41,20 +42,23 @@ DROP = "DELETE FROM organization_blob WHERE organization_id = $1 AND digest = AN
 
 
 async def charge(work: Work, key: Key, amount: int, place: Place) -> None:
-    """Charges each scope of the key that the place lies in. Raises `QuotaExceeded`; the caller's rollback undoes
-    what was charged before."""
-    if amount == 0:
+    """Charges each scope of the key that the place lies in, or none of them: then it raises `QuotaExceeded`."""
+    await charge_all(work, key, [(place, amount)])
+
+
+async def charge_all(work: Work, key: Key, changes: Iterable[tuple[Place, int]]) -> None:
+    """Charges several places as one. Of all of them the leaves come first: one place after another would lock an
+    account before the next organization, and could wait in a circle with who charges that organization."""
+    sums: Counter[tuple[int, UUID, str]] = Counter()
+    for place, amount in changes:
+        for kind, scope in _scopes(key, place):
+            sums[quotas.SCOPES[key].index(kind), scope, kind] += amount
+    lines = [(kind, scope, amount) for (_, scope, kind), amount in sorted(sums.items()) if amount]
+    if not lines:
         return
-    scopes = list(_scopes(key, place))
-    count = len(scopes)
-    row = await work.fetchrow(
-        CHARGE,
-        [kind for kind, _ in scopes],
-        [scope for _, scope in scopes],
-        [key.value] * count,
-        [amount] * count,
-        [default_limit(work.settings, key, kind) for kind, _ in scopes],
-    )
+    kinds, scopes, amounts = zip(*lines, strict=True)
+    defaults = [default_limit(work.settings, key, kind) for kind in kinds]
+    row = await work.fetchrow(CHARGE, kinds, scopes, [key.value] * len(lines), amounts, defaults)
     if row is not None:
         raise await _exceeded(work, key, row)
 
@@ -64,27 +68,25 @@ async def hold(work: Work, amount: int, place: Place) -> None:
     await charge(work, Key.STORAGE_BYTES, amount, place)
 
 
-async def hold_window(work: Work, held: int, place: Place) -> int:
+async def hold_window(work: Work, held: int, needed: int, place: Place) -> int:
     """Holds as much as is wise for an upload that does not say its length, and returns it.
 
-    Raises `QuotaExceeded` when nothing at all is left. Another upload may take the room between the look and the
-    hold; then this one asks again, for less.
+    Raises `QuotaExceeded` when not even the bytes that are needed now have room.
     """
-    while True:
-        left = await work.fetchval(
-            LEFT,
-            place.organization_id,
-            place.account_id,
-            default_limit(work.settings, Key.STORAGE_BYTES, "organization"),
-        )
-        window = quotas.next_window(held, left)
-        try:
-            await hold(work, max(window, 1), place)
-        except QuotaExceeded:
-            if window <= 1:
-                raise
-        else:
-            return max(window, 1)
+    left = await work.fetchval(
+        LEFT,
+        place.organization_id,
+        place.account_id,
+        default_limit(work.settings, Key.STORAGE_BYTES, "organization"),
+    )
+    window = quotas.next_window(held, needed, left)
+    try:
+        await hold(work, window, place)
+    except QuotaExceeded:
+        # Another upload took the room between the look and the hold.
+        window = needed
+        await hold(work, window, place)
+    return window
 
 
 async def link(work: Work, digest: str, size: int, place: Place) -> int:

@@ -117,7 +117,7 @@ class Receiver:
             if end is not None and reached > end:
                 raise SizeInvalid("More bytes arrived than the request announced; none of them were kept.")
             while reached > mine.held:
-                mine = await self._hold_window(mine)
+                mine = await self._hold_window(mine, reached)
             await staging.write(chunk)
             if self.foundation.clock.now() - renewed > RENEW_AFTER:
                 renewed = self.foundation.clock.now()
@@ -129,11 +129,10 @@ class Receiver:
                 "none of them were kept."
             )
 
-    async def _hold_window(self, mine: Claim) -> Claim:
+    async def _hold_window(self, mine: Claim, until: int) -> Claim:
         async with self._begin() as work:
             work.attempt("image.push", mine.place.name, place=mine.place)
-            uploading.check_size(work, mine.held + 1)
-            return await uploading.hold_window(work, mine)
+            return await uploading.hold_window(work, mine, until)
 
     async def _finish(self, mine: Claim, staging: Staging, digest: Digest) -> int:
         size = staging.offset

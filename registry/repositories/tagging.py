@@ -9,9 +9,11 @@ from registry.places import Place
 from registry.quotas import reserving
 from registry.work import Work
 
+# The tag is locked and read as a source of the rows to insert: read only in RETURNING, it would be the new one already.
 POINT = """
     WITH before AS (SELECT digest FROM tag WHERE repository_id = $1 AND name = $2 FOR UPDATE)
-    INSERT INTO tag AS t (repository_id, name, digest, created_at, pushed_by, pushed_at) VALUES ($1, $2, $3, $4, $5, $4)
+    INSERT INTO tag AS t (repository_id, name, digest, created_at, pushed_by, pushed_at)
+    SELECT $1, $2, $3, $4, $5, $4 FROM (VALUES (1)) AS one LEFT JOIN before ON true
     ON CONFLICT (repository_id, name) DO UPDATE SET digest = $3, pushed_by = $5, pushed_at = $4 WHERE $6
     RETURNING (SELECT digest FROM before) AS before, t.xmax = 0 AS fresh
 """

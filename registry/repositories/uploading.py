@@ -29,7 +29,9 @@ CLAIM = """
     RETURNING *
 """
 ADVANCE = """
-    UPDATE upload SET received = $3, lease = NULL, leased_until = NULL WHERE id = $1 AND lease = $2
+    UPDATE upload u SET received = $3, held = $3, lease = NULL, leased_until = NULL
+    FROM (SELECT id, held FROM upload WHERE id = $1 AND lease = $2 FOR UPDATE) AS before
+    WHERE u.id = before.id RETURNING before.held
 """
 END = "DELETE FROM upload WHERE id = $1 AND lease = $2 RETURNING held"
 NEW_BLOB = "INSERT INTO blob (digest, size, stored_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
@@ -129,9 +131,10 @@ async def hold_more(work: Work, mine: Claim, until: int) -> Claim:
     return replace(mine, held=until)
 
 
-async def hold_window(work: Work, mine: Claim) -> Claim:
-    """Holds the next window of an upload that does not say its length, and renews the lease."""
-    window = await reserving.hold_window(work, mine.held, mine.place)
+async def hold_window(work: Work, mine: Claim, until: int) -> Claim:
+    """Holds the next window of an upload that does not say its length, up to `until` at least; renews the lease."""
+    check_size(work, until)
+    window = await reserving.hold_window(work, mine.held, until - mine.held, mine.place)
     held = mine.held + window
     await work.execute(
         "UPDATE upload SET held = $2, leased_until = $3 WHERE id = $1", mine.upload, held, work.now + LEASE
@@ -149,9 +152,14 @@ async def renew(work: Work, mine: Claim) -> None:
 
 
 async def advance(work: Work, mine: Claim, received: int) -> None:
-    """Writes down how far the upload came and ends the lease. Raises `UploadUnknown` when it was lost meanwhile."""
-    if await work.execute(ADVANCE, mine.upload, mine.lease, received) == 0:
+    """Writes down how far the upload came, gives back what is held beyond that, and ends the lease.
+
+    Raises `UploadUnknown` when the lease was lost meanwhile.
+    """
+    held = await work.fetchval(ADVANCE, mine.upload, mine.lease, received)
+    if held is None:
         raise unknown()
+    await reserving.charge(work, Key.STORAGE_BYTES, received - held, mine.place)
 
 
 async def finish(work: Work, mine: Claim, digest: Digest, size: int) -> None:
@@ -214,9 +222,9 @@ async def expire(work: Work, limit: int = 100) -> list[UUID]:
         work.now,
         limit,
     )
-    for row in sorted(rows, key=lambda row: (row["organization_id"], row["id"])):
-        place = Place("organization", "", True, row["account_id"], row["organization_id"])
-        await reserving.charge(work, Key.STORAGE_BYTES, -row["held"], place)
+    places = (Place("organization", "", True, row["account_id"], row["organization_id"]) for row in rows)
+    held = (-row["held"] for row in rows)
+    await reserving.charge_all(work, Key.STORAGE_BYTES, zip(places, held, strict=True))
     return [row["id"] for row in rows]
 
 

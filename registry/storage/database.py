@@ -30,12 +30,24 @@ else:
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
 APP_ROLE = "tidewaiter_app"
 STATEMENT_SECONDS = 30
+CONNECT_SECONDS = 10
 
 Statement = str | Executable
 
 
 class DatabaseUnavailable(Unavailable):
     code = "DATABASE_UNAVAILABLE"
+
+
+async def connect(dsn: str) -> Connection:
+    """A connection by itself, for what comes before a pool. Raises `DatabaseUnavailable` with PostgreSQL's reason."""
+    try:
+        return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        reason = str(error) or "it does not answer"
+        raise DatabaseUnavailable(
+            f"The database cannot be used: {reason}. If TIDEWAITER_DATABASE_URL is set, check that it is right."
+        ) from error
 
 
 async def open_pool(dsn: str, size: int) -> Pool:

@@ -190,8 +190,9 @@ CREATE TABLE organization_blob (
     PRIMARY KEY (organization_id, digest)
 );
 
--- Charges each line in the order given and returns the first that has no room; its caller then rolls back.
+-- Charges all lines in the order given, or none: then it returns the first that has no room.
 -- Callers order lines leaf to root, so that the busiest row is locked last and no two ever wait for each other.
+-- A counter that is missing may be made by another at this very moment, so the charge is always tried again on it.
 CREATE FUNCTION quota_charge(kinds text[], ids uuid[], keys text[], amounts bigint[], defaults bigint[])
 RETURNS TABLE (at_kind text, at_id uuid, at_key text, at_hard bigint, at_charged bigint, at_requested bigint)
 LANGUAGE plpgsql AS $$
@@ -204,7 +205,11 @@ BEGIN
                     q.charged + amounts[i] <= CASE WHEN q.explicit THEN q.hard ELSE defaults[i] END, true));
             EXIT WHEN FOUND;
             INSERT INTO quota_counter VALUES (kinds[i], ids[i], keys[i], 0, false, NULL) ON CONFLICT DO NOTHING;
-            IF attempt = 2 OR NOT FOUND THEN
+            IF attempt = 2 THEN
+                FOR j IN 1 .. i - 1 LOOP
+                    UPDATE quota_counter AS q SET charged = q.charged - amounts[j]
+                    WHERE q.scope_kind = kinds[j] AND q.scope_id = ids[j] AND q.key = keys[j];
+                END LOOP;
                 RETURN QUERY SELECT kinds[i], ids[i], keys[i],
                     CASE WHEN q.explicit THEN q.hard ELSE defaults[i] END, q.charged, amounts[i]
                     FROM quota_counter q
@@ -261,7 +266,7 @@ CREATE TRIGGER audit_log_is_not_emptied BEFORE TRUNCATE ON audit_log_rest
     FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
 
 CREATE FUNCTION audit_prepare(moment timestamptz) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     first timestamp := date_trunc('month', moment AT TIME ZONE 'UTC');
     name text := 'audit_log_' || to_char(first, 'YYYY_MM');
@@ -281,6 +286,11 @@ BEGIN
     RETURN name;
 END $$;
 REVOKE EXECUTE ON FUNCTION audit_prepare(timestamptz) FROM PUBLIC;
+-- It runs with its owner's rights, so it must not meet a caller's temporary tables, which else are found first.
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION audit_prepare(timestamptz) SET search_path = %I, pg_temp', current_schema());
+END $$;
 """
 
 # The server works under a role that owns nothing. Where the migrating user may not make roles, or the role belongs to
