@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check format lock clean
+.PHONY: serve test check bench format lock clean
 
 serve: $(VENV)/runtime
 	$(BIN)/tidewaiter serve
@@ -19,6 +19,10 @@ check: $(VENV)/dev
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	@! git ls-files 2>/dev/null | grep -E '(^|/)(uv\.lock|pylock.*\.toml)$$' || (echo "lock files that name hosts are tracked"; exit 1)
+
+# Beside CNCF Distribution, where it is installed; takes about two minutes.
+bench: $(VENV)/dev
+	$(BIN)/python -m benchmarks
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
