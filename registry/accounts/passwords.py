@@ -9,10 +9,12 @@ import asyncio
 import hmac
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from registry.accounts.credentials import looks_like_secret
 from registry.errors import Invalid
 
 SHORTEST = 8
@@ -41,13 +43,18 @@ class Passwords:
         async with self._turns:
             return await asyncio.to_thread(self._hasher.hash, password)
 
-    async def matches(self, stored: str | None, password: str) -> bool:
-        """Takes as long for a user who does not exist (`stored` none) as for one who does."""
+    async def matches(self, stored: str | None, password: str, *, before: Callable[[], None]) -> bool:
+        """Takes as long for a user who does not exist (`stored` none) as for one who does.
+
+        `before` is called when the turn has come, and may raise: many guesses sent at once all wait, and each must
+        still see that those before it failed.
+        """
         print_of_both = hmac.digest(self._key, f"{stored}\0{password}".encode(), "sha256")
         if stored is not None and print_of_both in self._memory:
             self._memory.move_to_end(print_of_both)
             return True
         async with self._turns:
+            before()
             good = await asyncio.to_thread(self._verify, stored or self._nobody, password[:LONGEST])
         if not good or stored is None:
             return False
@@ -64,6 +71,9 @@ class Passwords:
 
 
 def check(password: str) -> None:
+    """Raises `PasswordTooWeak`."""
+    if looks_like_secret(password):
+        raise PasswordTooWeak("A password must not look like one of the registry's own tokens.", path=["password"])
     if not SHORTEST <= len(password) <= LONGEST:
         raise PasswordTooWeak(
             f"A password must have {SHORTEST} to {LONGEST} characters; this one has {len(password)}.",

@@ -7,6 +7,7 @@ are throttled per user and address.
 
 import base64
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -80,12 +81,16 @@ async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
     """
     source = work.origin.source or ""
     work.attempt("user.sign_in", name)
-    gate.throttle.check(name, source, work.now)
+
+    def check() -> None:
+        gate.throttle.check(name, source, work.now)
+
+    check()
     try:
         if credentials.looks_like_secret(secret):
             actor = await _by_secret(work, gate, name, secret)
         else:
-            actor = await _by_password(work, gate, name, secret)
+            actor = await _by_password(work, gate, name, secret, check)
     except SignInFailed:
         gate.throttle.failed(name, source, work.now)
         work.actor = replace(ANONYMOUS, name=name or "anonymous")
@@ -103,10 +108,10 @@ async def _by_secret(work: Work, gate: Gate, name: str, secret: str) -> Actor:
     return _actor(row, credential_id=row["credential_id"], level=Level(row["level"]))
 
 
-async def _by_password(work: Work, gate: Gate, name: str, password: str) -> Actor:
+async def _by_password(work: Work, gate: Gate, name: str, password: str, check: Callable[[], None]) -> Actor:
     row = await work.fetchrow(USER, name)
     stored = row["password_hash"] if row is not None else None
-    if not await gate.passwords.matches(stored, password) or row is None:
+    if not await gate.passwords.matches(stored, password, before=check) or row is None:
         raise SignInFailed(FAILED, truth="no such user" if row is None else "wrong password")
     if row["suspended_at"] is not None:
         raise SignInFailed(FAILED, truth="the user is suspended")

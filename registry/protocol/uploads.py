@@ -40,8 +40,8 @@ async def post(call: Call) -> Response:
         place = await creating.ensure(work, *call.spot)
         upload = await uploading.start(work, place, call.length if whole else None, algorithm)
     if whole is None:
-        return _accepted(call, upload.id, 0)
-    await _receiver(call).close(_incoming(call, upload.id, None), whole)
+        return _accepted(call, upload, 0)
+    await _receiver(call).close(_incoming(call, upload, None), whole)
     return _created(call, whole)
 
 

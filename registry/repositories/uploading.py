@@ -16,12 +16,16 @@ from registry.identifiers import new_id
 from registry.oci.digest import Digest
 from registry.places import Place
 from registry.quotas import reserving
-from registry.repositories.tables import Upload
 from registry.work import Work
 
 LEASE = timedelta(seconds=60)
 MOST_UPLOADS_OF_ONE = 500
 
+START = """
+    INSERT INTO upload (id, repository_id, user_id, received, algorithm, held, started_at, expires_at)
+    SELECT $1, $2, $3, 0, $4, $5, $6, $7 WHERE (SELECT count(*) FROM upload WHERE user_id = $3) < $8
+    RETURNING id
+"""
 CLAIM = """
     UPDATE upload SET lease = $3, leased_until = $4, expires_at = $6
     WHERE id = $1 AND repository_id = $2 AND user_id IS NOT DISTINCT FROM $7 AND expires_at > $5
@@ -78,23 +82,17 @@ class Claim:
     algorithm: str
 
 
-async def start(work: Work, place: Place, length: int | None, algorithm: str) -> Upload:
+async def start(work: Work, place: Place, length: int | None, algorithm: str) -> UUID:
     """A new upload, holding what was announced. Raises `BlobTooLarge`, `QuotaExceeded`, `TooManyUploads`."""
-    check_size(work, length or 0)
-    open_ones = await work.fetchval("SELECT count(*) FROM upload WHERE user_id = $1", work.actor.user_id)
-    if open_ones >= MOST_UPLOADS_OF_ONE:
-        raise TooManyUploads(f"You have {open_ones} unfinished uploads; finish or cancel some of them first.")
-    upload = Upload(
-        repository_id=place.id,
-        user_id=work.actor.user_id,
-        received=0,
-        algorithm=algorithm,
-        held=length or 0,
-        started_at=work.now,
-        expires_at=work.later(hours=work.settings.upload_hours),
+    held = length or 0
+    check_size(work, held)
+    expires = work.later(hours=work.settings.upload_hours)
+    upload: UUID | None = await work.fetchval(
+        START, new_id(), place.id, work.actor.user_id, algorithm, held, work.now, expires, MOST_UPLOADS_OF_ONE
     )
-    await work.add(upload)
-    await reserving.hold(work, upload.held, place)
+    if upload is None:
+        raise TooManyUploads(f"You have {MOST_UPLOADS_OF_ONE} unfinished uploads; finish or cancel some of them first.")
+    await reserving.hold(work, held, place)
     return upload
 
 
