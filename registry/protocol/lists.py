@@ -23,8 +23,7 @@ MOST_REFERRERS = 200
 
 async def base(call: Call) -> Response:
     """The door itself. Who sent nothing is asked to sign in: that is how a client learns where tokens come from."""
-    if call.actor.anonymous and call.actor.scopes is None:
-        raise SignInNeeded("Sign in, or fetch an anonymous token for what is public.")
+    _ask_who(call)
     async with call.glance() as work:
         await finding.platform(work)
     return _json({})
@@ -40,6 +39,8 @@ async def tags(call: Call) -> Response:
 
 
 async def catalog(call: Call) -> Response:
+    """All that the caller may see; asked first who that is, since without a challenge no client would say."""
+    _ask_who(call)
     limit = _limit(call, MOST_TAGS)
     async with call.glance() as work:
         await finding.platform(work)
@@ -70,6 +71,11 @@ async def referrers(call: Call) -> Response:
     if kind:
         headers["OCI-Filters-Applied"] = "artifactType"
     return _json(index, headers, OCI_INDEX)
+
+
+def _ask_who(call: Call) -> None:
+    if call.actor.anonymous and call.actor.scopes is None:
+        raise SignInNeeded("Sign in, or fetch an anonymous token for what is public.")
 
 
 def _descriptor(row: Mapping[str, Any]) -> dict[str, Any]:

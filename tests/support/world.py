@@ -8,15 +8,10 @@ Each call makes new names, so that journeys share one running server and never m
 """
 
 import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
-
-import anyio
-
-PATIENCE_SECONDS = 10
 
 
 class Tidewaiter(Protocol):
@@ -135,18 +130,9 @@ async def entries(tenant: Tenant) -> list[Entry]:
     return [_entry(node) for node in answer["data"]["auditLog"]["nodes"]]
 
 
-async def story(tenant: Tenant, enough: Callable[[Sequence[Entry]], object] = len) -> list[Entry]:
-    """What the log tells about images of the tenant's organization, oldest first, once it is `enough`.
-
-    An entry may appear a moment after the answer it records, so the log is asked again for up to ten seconds.
-    What it then holds is returned, enough or not: the caller's assertion says what is missing.
-    """
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        found = [entry for entry in reversed(await entries(tenant)) if _is_about_images_of(tenant, entry)]
-        if enough(found) or time.monotonic() > deadline:
-            return found
-        await anyio.sleep(0.05)
+async def story(tenant: Tenant) -> list[Entry]:
+    """What the log tells about images of the tenant's organization, oldest first. No answer leaves before its entry."""
+    return [entry for entry in reversed(await entries(tenant)) if _is_about_images_of(tenant, entry)]
 
 
 async def change(tidewaiter: Tidewaiter, mutation: str, by: Person | None = None, **given: Any) -> None:
