@@ -145,6 +145,8 @@ class GraphQLDoor(GraphQL[Any, None]):
         except MissingQueryError:
             raise _invalid("The request holds no query.") from None
         except CannotGetOperationTypeError:
+            if operation.operation_name is None:
+                raise _invalid("The document holds no operation, only fragments.") from None
             raise _invalid("The document holds no operation of the name that 'operationName' gives.") from None
         except InvalidOperationTypeError:
             raise _invalid("Only queries and mutations are served.") from None
@@ -224,7 +226,7 @@ def _operation(body: bytes) -> GraphQLRequestData:
         case {"query": str(query)}:
             return GraphQLRequestData(
                 query=query,
-                variables=_optional(request, "variables", dict),
+                variables=_without_nul(_optional(request, "variables", dict)),
                 operation_name=_optional(request, "operationName", str),
                 extensions=_optional(request, "extensions", dict),
             )
@@ -238,6 +240,21 @@ def _optional(request: dict[str, Any], name: str, kind: type) -> Any:
     if value is not None and not isinstance(value, kind):
         raise _invalid(f"'{name}' must be {'a string' if kind is str else 'an object'} or null.")
     return value
+
+
+def _without_nul(variables: Any) -> Any:
+    """The variables as they are. PostgreSQL keeps no NUL in a text, so one is refused here, for every field alike;
+    those written into the document are refused by `api.schema.limits`."""
+    waiting = [variables]
+    while waiting:
+        match waiting.pop():
+            case str(text) if "\0" in text:
+                raise _invalid("A string in 'variables' holds a NUL character, which no text here may hold.")
+            case list(values):
+                waiting += values
+            case dict(fields):
+                waiting += fields.values()
+    return variables
 
 
 def _invalid(message: str) -> TurnedAway:

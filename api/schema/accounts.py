@@ -1,7 +1,8 @@
 """Accounts, their users, and what a user signs in with."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
 import strawberry
 from sqlalchemy import select
@@ -9,7 +10,7 @@ from sqlmodel import col
 
 from api.schema.context import Info
 from api.schema.errors import UserError, changing
-from api.schema.paging import Connection, connection, keyset, page_of
+from api.schema.paging import After, Before, Connection, First, Last, connection, keyset, page_of
 from api.schema.scalars import Level
 from policies.access import Level as LawLevel
 from registry.access import finding
@@ -18,6 +19,7 @@ from registry.accounts.tables import Account as AccountRow
 from registry.accounts.tables import Credential
 from registry.accounts.tables import User as UserRow
 from registry.identifiers import read_id, show_id
+from registry.places import Place
 
 
 @strawberry.interface(description="Anything with an id that the whole server knows.")
@@ -70,15 +72,16 @@ class Account(Node):
     async def users(
         self,
         info: Info,
-        first: int | None = None,
-        last: int | None = None,
-        after: str | None = None,
-        before: str | None = None,
+        first: First = None,
+        last: Last = None,
+        after: After = None,
+        before: Before = None,
     ) -> Connection[User] | None:
         page = page_of(first, last, after, before, "NAME")
         async with info.context.looking() as work:
-            work.require("manage_users", await finding.account(work, self.name))
+            work.require("manage_users", await place_of(info, self.name))
             rows = await info.context.children(
+                "users",
                 select(*UserRow.__table__.columns).subquery("users_of"),  # type: ignore[attr-defined]
                 "account_id",
                 self.row.id,
@@ -125,32 +128,32 @@ class Viewer:
         return [AccessKey.of(row) for row in await credentials.of_user(info.context.work, self.user.row.id)]
 
 
-@strawberry.input
+@strawberry.input(description="A tenant and its first user.")
 class CreateAccountInput:
     name: str = strawberry.field(description="1 to 64 characters: lowercase letters, digits, single separators.")
     owner_name: str = strawberry.field(description="The name of its first user, who owns it.")
     owner_password: str = strawberry.field(description="At least 8 characters.")
 
 
-@strawberry.type
+@strawberry.type(description="The new tenant, or why there is none.")
 class CreateAccountPayload:
     account: Account | None = strawberry.field(description="The new account; null if it was refused.")
     owner: User | None = strawberry.field(description="Its first user; null if it was refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
 
 
-@strawberry.input
+@strawberry.input(description="Which account is meant.")
 class AccountInput:
     account: str = strawberry.field(description="The account's name.")
 
 
-@strawberry.type
+@strawberry.type(description="The account, or why it stays as it was.")
 class AccountPayload:
     account: Account | None = strawberry.field(description="The account after the change; null if it was refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
 
 
-@strawberry.input
+@strawberry.input(description="Somebody who shall sign in.")
 class CreateUserInput:
     account: str = strawberry.field(description="The account the user belongs to, for good.")
     name: str = strawberry.field(description="The name to sign in with, unique in the installation.")
@@ -158,54 +161,54 @@ class CreateUserInput:
     owner: bool = strawberry.field(default=False, description="Whether the user owns the account.")
 
 
-@strawberry.input
+@strawberry.input(description="Whose password, and the new one.")
 class SetPasswordInput:
     user: str = strawberry.field(description="The user's name.")
     password: str = strawberry.field(description="At least 8 characters. Ends all sign-ins of the user.")
 
 
-@strawberry.input
+@strawberry.input(description="Which user is meant.")
 class UserInput:
     user: str = strawberry.field(description="The user's name.")
 
 
-@strawberry.type
+@strawberry.type(description="The user, or why nothing was done.")
 class UserPayload:
     user: User | None = strawberry.field(description="The user after the change; null if it was refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
 
 
-@strawberry.input
+@strawberry.input(description="What the key is for and how long it lasts.")
 class CreateAccessKeyInput:
     name: str = strawberry.field(description="What to call it, 1 to 64 characters.")
     level: Level = strawberry.field(default=Level.MANAGE, description="The most it can be used for.")
     expires_at: datetime | None = strawberry.field(default=None, description="When it ends; null for never.")
 
 
-@strawberry.type
+@strawberry.type(description="The key with its secret, or why there is none.")
 class CreateAccessKeyPayload:
     access_key: AccessKey | None = strawberry.field(description="The new key; null if it was refused.")
     secret: str | None = strawberry.field(description="What to sign in with, in place of a password. Shown only here.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
 
 
-@strawberry.input
+@strawberry.input(description="Which key is meant.")
 class RevokeAccessKeyInput:
     access_key: strawberry.ID = strawberry.field(description="The key's id.")
 
 
-@strawberry.type
+@strawberry.type(description="The key that ended, or why it did not.")
 class RevokeAccessKeyPayload:
     access_key: AccessKey | None = strawberry.field(description="The revoked key; null if it was refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
 
 
-@strawberry.input
+@strawberry.input(description="How long the login shall last.")
 class CreateLoginCommandInput:
     minutes: int | None = strawberry.field(default=None, description="How long it lasts, 15 to 1440; null for 360.")
 
 
-@strawberry.type
+@strawberry.type(description="Lines to paste into a shell, or why there are none.")
 class CreateLoginCommandPayload:
     access_key: AccessKey | None = strawberry.field(description="The credential behind it; null if it was refused.")
     docker: str | None = strawberry.field(description="A ready `docker login` line. Shown only here.")
@@ -213,6 +216,17 @@ class CreateLoginCommandPayload:
     skopeo: str | None = strawberry.field(description="A ready `skopeo login` line. Shown only here.")
     expires_at: datetime | None = strawberry.field(description="When it ends.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
+
+
+async def place_of(info: Info, name: str) -> Place:
+    """What the law needs to know of an account; one statement for all that are asked for at the same time."""
+
+    async def load(names: list[str]) -> list[Place]:
+        found = await finding.accounts(info.context.work, names)
+        return [found[name] for name in names]
+
+    place: Place = await info.context.batched("accounts", name, load)
+    return place
 
 
 async def account_named(info: Info, name: str) -> Account | None:
@@ -223,20 +237,33 @@ async def account_named(info: Info, name: str) -> Account | None:
     return Account.of(row)
 
 
-async def user_named(info: Info, name: str) -> User | None:
+async def account_of_id(info: Info, id: UUID) -> Account | None:
+    columns = AccountRow.__table__.columns  # type: ignore[attr-defined]
+    row = await info.context.of_id("account", id, lambda ids: select(*columns).where(col(AccountRow.id).in_(ids)))
+    if row is None or not info.context.work.allows("view", await place_of(info, row["name"])):
+        return None
+    return Account.of(row)
+
+
+async def user_of_id(info: Info, id: UUID) -> User | None:
     """Oneself, or a user of an account one manages."""
-    work = info.context.work
-    row = await work.fetchrow(
-        "SELECT u.*, a.name AS account FROM users u JOIN account a ON a.id = u.account_id WHERE u.name = $1",
-        name,
-    )
+    users = select(*UserRow.__table__.columns, col(AccountRow.name).label("account"))  # type: ignore[attr-defined]
+    users = users.where(col(AccountRow.id) == col(UserRow.account_id))
+    row = await info.context.of_id("user", id, lambda ids: users.where(col(UserRow.id).in_(ids)))
     if row is None:
         return None
-    if row["id"] != work.actor.user_id:
-        place = await finding.account(work, row["account"])
-        if not work.allows("manage_users", place):
-            return None
-    return User.of(row)
+    work = info.context.work
+    is_oneself = row["id"] == work.actor.user_id
+    return User.of(row) if is_oneself or work.allows("manage_users", await place_of(info, row["account"])) else None
+
+
+async def access_key_of_id(info: Info, id: UUID) -> AccessKey | None:
+    """One of the viewer's own."""
+    columns = Credential.__table__.columns  # type: ignore[attr-defined]
+    row = await info.context.of_id("access key", id, lambda ids: select(*columns).where(col(Credential.id).in_(ids)))
+    if row is None or row["user_id"] != info.context.work.actor.user_id:
+        return None
+    return AccessKey.of(credentials.read(row))
 
 
 @strawberry.type
@@ -252,17 +279,19 @@ class AccountQueries:
         return Viewer(user=User.of(user), account=Account.of(account), token_level=Level.shown(work.actor.level))
 
     @strawberry.field(description="An account by name; null if there is none that you can see.")
-    async def account(self, info: Info, name: str) -> Account | None:
+    async def account(
+        self, info: Info, name: Annotated[str, strawberry.argument(description="In full; there is no search.")]
+    ) -> Account | None:
         return await account_named(info, name)
 
     @strawberry.field(description="All accounts, by name. For platform administrators.")
     async def accounts(
         self,
         info: Info,
-        first: int | None = None,
-        last: int | None = None,
-        after: str | None = None,
-        before: str | None = None,
+        first: First = None,
+        last: Last = None,
+        after: After = None,
+        before: Before = None,
     ) -> Connection[Account] | None:
         page = page_of(first, last, after, before, "NAME")
         async with info.context.looking() as work:

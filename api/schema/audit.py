@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
 from sqlmodel import col
@@ -10,7 +10,7 @@ from strawberry.scalars import JSON
 
 from api.schema.accounts import Node
 from api.schema.context import Info
-from api.schema.paging import Connection, connection, keyset, page_of
+from api.schema.paging import After, Before, Connection, First, Last, connection, keyset, page_of
 from api.schema.scalars import BigInt
 from registry.audit import reading
 from registry.audit.reading import EntryFilter
@@ -98,11 +98,13 @@ class AuditQueries:
     async def audit_log(
         self,
         info: Info,
-        filter: AuditFilter | None = None,
-        first: int | None = None,
-        last: int | None = None,
-        after: str | None = None,
-        before: str | None = None,
+        filter: Annotated[
+            AuditFilter | None, strawberry.argument(description="Which entries; null for all that you may read.")
+        ] = None,
+        first: First = None,
+        last: Last = None,
+        after: After = None,
+        before: Before = None,
     ) -> Connection[AuditEntry] | None:
         page = page_of(first, last, after, before, "NEWEST")
         wanted = filter or AuditFilter()

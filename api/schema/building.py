@@ -8,7 +8,16 @@ from functools import lru_cache
 from typing import Any
 
 import strawberry
-from graphql import BREAK, FieldNode, GraphQLError, Visitor, VisitorAction, visit
+from graphql import (
+    BREAK,
+    FieldNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    Visitor,
+    VisitorAction,
+    get_named_type,
+    visit,
+)
 from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.scalar import ScalarDefinition
@@ -39,7 +48,7 @@ def make_schema(
 
     Introspection is for operations whose context has a true `signed_in`.
     """
-    return Schema(
+    schema = Schema(
         query=query,
         mutation=mutation,
         types=types,
@@ -47,12 +56,23 @@ def make_schema(
             Limits,
             _parser_cache,
             _validation_cache,
+            OneOperation,
             IntrospectionSignedIn,
             CostCeiling,
             *extensions,
         ],
         config=StrawberryConfig(disable_field_suggestions=True, scalar_map=scalars or {}),
     )
+    _describe_inputs(schema)
+    return schema
+
+
+def _describe_inputs(schema: Schema) -> None:
+    """The `input` of a mutation is what its type is."""
+    mutations = schema._schema.mutation_type
+    for field in mutations.fields.values() if mutations else ():
+        for argument in field.args.values():
+            argument.description = argument.description or get_named_type(argument.type).description
 
 
 def _parser_cache() -> SchemaExtension:
@@ -61,6 +81,25 @@ def _parser_cache() -> SchemaExtension:
 
 def _validation_cache() -> SchemaExtension:
     return ValidationCache(maxsize=CACHED_DOCUMENTS)
+
+
+class OneOperation(SchemaExtension):
+    """A document of several operations runs none of them unless one is named (GraphQL, "GetOperation"); strawberry
+    would run the first. Must come after the cache of validated documents, which knows no names."""
+
+    def on_validate(self) -> Iterator[None]:
+        asked = self.execution_context
+        unnamed = asked._provided_operation_name is None
+        if asked.graphql_document is not None and not asked.pre_execution_errors and unnamed:
+            operations = [isinstance(one, OperationDefinitionNode) for one in asked.graphql_document.definitions]
+            if sum(operations) > 1:
+                asked.pre_execution_errors = [
+                    GraphQLError(
+                        "The document holds several operations. Say in 'operationName' which one to run.",
+                        extensions={"code": "INVALID_QUERY"},
+                    )
+                ]
+        yield
 
 
 class IntrospectionSignedIn(SchemaExtension):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Subquery, func, select
+from sqlalchemy import Executable, Subquery, func, select
 from strawberry.dataloader import DataLoader
 from strawberry.types import Info as StrawberryInfo
 
@@ -64,8 +64,18 @@ class Context:
             self.loaders[name] = DataLoader(load, max_batch_size=500)
         return await self.loaders[name].load(key)
 
+    async def of_id(self, name: str, id: UUID, rows_of: Callable[[list[UUID]], Executable]) -> Any | None:
+        """The row with this value in its column `id`; one statement for all that are asked for at the same time."""
+
+        async def load(ids: list[UUID]) -> list[Any | None]:
+            found = {row["id"]: row for row in await self.work.fetch(rows_of(ids))}
+            return [found.get(one) for one in ids]
+
+        return await self.batched(name, id, load)
+
     async def children(
         self,
+        name: str,
         selection: Subquery,
         parent: str,
         parent_id: UUID,
@@ -73,7 +83,10 @@ class Context:
         columns: Sequence[str],
         **order: bool,
     ) -> Sequence[Any]:
-        """One page of the rows that belong to a parent; one statement for all parents that ask alike."""
+        """One page of the rows that belong to a parent; one statement for all parents that ask for such a page.
+
+        `name` stands for the selection: two that are called alike must be alike, since only one of them is read.
+        """
 
         async def load(parents: list[UUID]) -> list[list[Any]]:
             keys = keyset(page, [selection.c[name] for name in columns], **order)
@@ -85,6 +98,6 @@ class Context:
                 found[row[parent]].append(row)
             return [found[one] for one in parents]
 
-        asked = (selection.name or "", parent, page, tuple(columns), str(selection.element)[:200])
+        asked = (name, parent, page, tuple(columns), tuple(order.items()))
         rows: Sequence[Any] = await self.batched(asked, parent_id, load)
         return rows

@@ -10,6 +10,7 @@ Codes, in `extensions.code`, with `limit` beside them:
     QUERY_TOO_DEEP    fields nested more than 12 levels; below `__schema` and `__type` levels do not count
     QUERY_TOO_WIDE    more than 30 aliases, 2,000 fields, 10 root fields, or 5 mutations in one operation
     SYNTAX_ERROR      more than 2,000 tokens: the parser gives up on it
+    INVALID_QUERY     a NUL character in a string: no text that this server keeps may hold one
 
 What may be large in a small document, because of page sizes, is priced in `api.schema.cost`.
 """
@@ -29,6 +30,7 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    StringValueNode,
     ValidationContext,
     specified_rules,
 )
@@ -137,6 +139,14 @@ class WithinLimits(ASTValidationRule):
         for code, what, found, limit in _limits(extent, node.operation):
             if found > limit:
                 _refuse(code, what, found, limit, node)
+
+    def enter_string_value(self, node: StringValueNode, *_: Any) -> None:
+        if "\0" in node.value:
+            raise ValidationAbortedError(
+                "A string in this operation holds a NUL character, which no text here may hold. Leave it out.",
+                node,
+                extensions={"code": "INVALID_QUERY"},
+            )
 
 
 def _limits(extent: Extent, operation: OperationType) -> Iterator[tuple[str, str, int, int]]:

@@ -1,15 +1,17 @@
 """Anything by its id. What the viewer may not see is null, as if it did not exist."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
 
-from api.schema.accounts import Account, Node, User, account_named, user_named
+from api.schema.accounts import Node, access_key_of_id, account_of_id, user_of_id
 from api.schema.audit import AuditEntry
 from api.schema.context import Info
-from api.schema.organizations import organization_where
-from api.schema.repositories import repository_where
+from api.schema.organizations import organization_of_id
+from api.schema.repositories import repository_of_id, share_of_id
 from registry.audit import reading
 from registry.errors import Invalid
 from registry.identifiers import read_id
@@ -21,21 +23,13 @@ class TooManyNodes(Invalid):
     code = "TOO_MANY_IDS"
 
 
-async def _account(info: Info, id: UUID) -> Account | None:
-    name = await info.context.work.fetchval("SELECT name FROM account WHERE id = $1", id)
-    return await account_named(info, name) if name else None
-
-
-async def _user(info: Info, id: UUID) -> User | None:
-    name = await info.context.work.fetchval("SELECT name FROM users WHERE id = $1", id)
-    return await user_named(info, name) if name else None
-
-
 FINDERS: dict[str, Callable[[Info, UUID], Awaitable[Node | None]]] = {
-    "acct": _account,
-    "user": _user,
-    "org": lambda info, id: organization_where(info, organization_id=id),
-    "repo": lambda info, id: repository_where(info, repository_id=id),
+    "acct": account_of_id,
+    "user": user_of_id,
+    "key": access_key_of_id,
+    "org": organization_of_id,
+    "repo": repository_of_id,
+    "share": share_of_id,
 }
 
 
@@ -53,11 +47,22 @@ async def find(info: Info, id: str) -> Node | None:
 @strawberry.type
 class NodeQueries:
     @strawberry.field(description="Anything by its id; null if there is nothing that you can see.")
-    async def node(self, info: Info, id: strawberry.ID) -> Node | None:
+    async def node(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="An `id` that an answer held.")]
+    ) -> Node | None:
         return await find(info, id)
 
     @strawberry.field(description="Several things by their ids, at most a hundred, in that order.")
-    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
+    async def nodes(
+        self,
+        info: Info,
+        ids: Annotated[list[strawberry.ID], strawberry.argument(description="Ids of any kinds, 1 to 100.")],
+    ) -> list[Node | None]:
         if len(ids) > MOST_NODES:
             raise TooManyNodes(f"At most {MOST_NODES} ids can be asked for at once; these are {len(ids)}.")
-        return [await find(info, id) for id in ids]
+        found = await asyncio.gather(*(find(info, id) for id in ids), return_exceptions=True)
+        # Only when all have come to their end: none may go on reading behind the answer.
+        for refusal in found:
+            if isinstance(refusal, BaseException):
+                raise refusal
+        return [one for one in found if not isinstance(one, BaseException)]

@@ -1,7 +1,8 @@
 """Organizations, and the repositories listed under them."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
 import strawberry
 from sqlalchemy import select
@@ -9,7 +10,7 @@ from sqlalchemy import select
 from api.schema.accounts import Node
 from api.schema.context import Info
 from api.schema.errors import UserError, changing
-from api.schema.paging import Connection, connection, keyset, page_of
+from api.schema.paging import After, Before, Connection, First, Last, connection, keyset, page_of
 from api.schema.permissions import Permission, permissions_of
 from api.schema.repositories import Repository
 from api.schema.scalars import BigInt, Level
@@ -19,6 +20,10 @@ from registry.organizations.reading import OrganizationView
 from registry.repositories import reading as repositories
 
 
+GUEST = {"organization.guest", "flag.suspended"}
+"""What those hold who reach an organization only through one of its repositories."""
+
+
 @strawberry.type(description="A name under which an account keeps repositories; unique in the installation.")
 class Organization(Node):
     view: strawberry.Private[OrganizationView]
@@ -26,11 +31,16 @@ class Organization(Node):
     account: str = strawberry.field(description="The account that owns it.")
     created_at: datetime = strawberry.field(description="When it was made.")
     viewer_permission: Level | None = strawberry.field(description="The viewer's level on it; null for none.")
-    repository_count: BigInt = strawberry.field(description="The number of its repositories.")
-    size_bytes: BigInt = strawberry.field(description="Bytes it holds, each digest counted once.")
+    repository_count: BigInt | None = strawberry.field(
+        description="The number of its repositories; null for who can see only some of them."
+    )
+    size_bytes: BigInt | None = strawberry.field(
+        description="Bytes it holds, each digest counted once; null for who can see only some of its repositories."
+    )
 
     @classmethod
     def of(cls, view: OrganizationView) -> "Organization":
+        is_guest = view.place.roles <= GUEST
         return cls(
             id=strawberry.ID(show_id("org", view.id)),
             view=view,
@@ -38,23 +48,23 @@ class Organization(Node):
             account=view.account,
             created_at=view.created_at,
             viewer_permission=Level.shown(view.place.level),
-            repository_count=BigInt(view.repository_count),
-            size_bytes=BigInt(view.size_bytes),
+            repository_count=None if is_guest else BigInt(view.repository_count),
+            size_bytes=None if is_guest else BigInt(view.size_bytes),
         )
 
     @strawberry.field(description="Its repositories that the viewer can see, by name.")
     async def repositories(
         self,
         info: Info,
-        first: int | None = None,
-        last: int | None = None,
-        after: str | None = None,
-        before: str | None = None,
+        first: First = None,
+        last: Last = None,
+        after: After = None,
+        before: Before = None,
     ) -> Connection[Repository]:
         page = page_of(first, last, after, before, "NAME")
         work = info.context.work
         rows = await info.context.children(
-            repositories.seen(work), "organization_id", self.view.id, page, ("repository_name",)
+            "repositories", repositories.seen(work), "organization_id", self.view.id, page, ("repository_name",)
         )
         return connection(
             page,
@@ -68,24 +78,24 @@ class Organization(Node):
         return await permissions_of(info, self.view.place)
 
 
-@strawberry.input
+@strawberry.input(description="A new name, and whose it shall be.")
 class CreateOrganizationInput:
     name: str = strawberry.field(description="1 to 64 characters; begins with a lowercase letter.")
     account: str | None = strawberry.field(default=None, description="The owning account; null for one's own.")
 
 
-@strawberry.input
+@strawberry.input(description="Which organization is meant.")
 class DeleteOrganizationInput:
     name: str = strawberry.field(description="The name of an organization without repositories.")
 
 
-@strawberry.type
+@strawberry.type(description="The organization, or why nothing was done.")
 class OrganizationPayload:
     organization: Organization | None = strawberry.field(description="The organization; null if it was refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
 
 
-@strawberry.type
+@strawberry.type(description="What is gone, or why it is not.")
 class DeletePayload:
     deleted_id: strawberry.ID | None = strawberry.field(description="The id of what was deleted; null if refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
@@ -100,20 +110,32 @@ async def organization_where(info: Info, **where: Any) -> Organization | None:
     return Organization.of(reading.view(work, row)) if row else None
 
 
+async def organization_of_id(info: Info, id: UUID) -> Organization | None:
+    work = info.context.work
+    seen = reading.seen(work)
+    rows = select(seen, seen.c.organization_id.label("id"))
+    row = await info.context.of_id("organization", id, lambda ids: rows.where(seen.c.organization_id.in_(ids)))
+    return Organization.of(reading.view(work, row)) if row else None
+
+
 @strawberry.type
 class OrganizationQueries:
     @strawberry.field(description="An organization by name; null if there is none that you can see.")
-    async def organization(self, info: Info, name: str) -> Organization | None:
+    async def organization(
+        self,
+        info: Info,
+        name: Annotated[str, strawberry.argument(description="The first part of its repositories' addresses.")],
+    ) -> Organization | None:
         return await organization_where(info, organization_name=name)
 
     @strawberry.field(description="The organizations that you can see, by name.")
     async def organizations(
         self,
         info: Info,
-        first: int | None = None,
-        last: int | None = None,
-        after: str | None = None,
-        before: str | None = None,
+        first: First = None,
+        last: Last = None,
+        after: After = None,
+        before: Before = None,
     ) -> Connection[Organization]:
         page = page_of(first, last, after, before, "NAME")
         work = info.context.work

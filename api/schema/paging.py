@@ -18,7 +18,7 @@ import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 import orjson
@@ -36,6 +36,21 @@ Key = tuple[Any, ...]
 Row = TypeVar("Row")
 Node = TypeVar("Node")
 Rows = TypeVar("Rows", bound=Select[Any])
+
+
+# The arguments of every connection.
+First = Annotated[
+    int | None,
+    strawberry.argument(
+        description=f"How many entries from the beginning, 1 to {MAX_SIZE}. Without `first` and `last`: {DEFAULT_SIZE}."
+    ),
+]
+Last = Annotated[
+    int | None,
+    strawberry.argument(description=f"How many entries from the end, 1 to {MAX_SIZE}; not together with `first`."),
+]
+After = Annotated[str | None, strawberry.argument(description="Only entries behind this cursor.")]
+Before = Annotated[str | None, strawberry.argument(description="Only entries ahead of this cursor.")]
 
 
 class PageSizeOutOfRange(Invalid):
@@ -120,13 +135,17 @@ def _read_cursor(text: str, order: str, path: str) -> Key:
     except (binascii.Error, ValueError):
         raise _invalid_cursor(path) from None
     match found:
-        case [version, str(made_for), *key] if version == VERSION and key:
+        case [version, str(made_for), *key] if version == VERSION and key and all(map(_is_plain, key)):
             if made_for != order:
                 raise InvalidCursor(
                     "This cursor belongs to a list in another order. Start again without one.", path=[path]
                 )
             return tuple(key)
     raise _invalid_cursor(path)
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int)
 
 
 def _invalid_cursor(path: str) -> InvalidCursor:

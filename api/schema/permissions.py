@@ -49,20 +49,20 @@ class Share(Node):
         )
 
 
-@strawberry.input
+@strawberry.input(description="Who shall hold which level on all repositories of an organization.")
 class SetOrganizationPermissionInput:
     organization: str = strawberry.field(description="The organization's name.")
     user: str = strawberry.field(description="A user of the account that owns it.")
     level: Level = strawberry.field(description="Holds for all its repositories; replaces the level before.")
 
 
-@strawberry.input
+@strawberry.input(description="Whose level on which organization ends. A level on one of its repositories stays.")
 class RemoveOrganizationPermissionInput:
     organization: str = strawberry.field(description="The organization's name.")
     user: str = strawberry.field(description="The user's name.")
 
 
-@strawberry.input
+@strawberry.input(description="Who shall hold which level on one repository.")
 class SetRepositoryPermissionInput:
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
@@ -70,14 +70,14 @@ class SetRepositoryPermissionInput:
     level: Level = strawberry.field(description="Replaces the level before.")
 
 
-@strawberry.input
+@strawberry.input(description="Whose level on which repository ends. A level on its organization stays.")
 class RemoveRepositoryPermissionInput:
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
     user: str = strawberry.field(description="The user's name.")
 
 
-@strawberry.type
+@strawberry.type(description="The permission, or why nothing was done.")
 class PermissionPayload:
     permission: Permission | None = strawberry.field(
         description="The permission as it is, or was before it was removed; null if it was refused."
@@ -85,7 +85,7 @@ class PermissionPayload:
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
 
 
-@strawberry.input
+@strawberry.input(description="Who shall pull what until when. Needs `expiresAt` or `forever`, one of the two.")
 class CreateShareInput:
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it; it must be private.")
@@ -95,7 +95,7 @@ class CreateShareInput:
     description: str = strawberry.field(default="", description="What it is for, at most 1000 characters.")
 
 
-@strawberry.input
+@strawberry.input(description="Which share, and what changes. What is left out stays.")
 class UpdateShareInput:
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
@@ -104,14 +104,14 @@ class UpdateShareInput:
     description: strawberry.Maybe[str] = strawberry.field(description="What it is for.")
 
 
-@strawberry.input
+@strawberry.input(description="Which share is meant.")
 class DeleteShareInput:
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
     account: str = strawberry.field(description="The account that shall pull no more.")
 
 
-@strawberry.type
+@strawberry.type(description="The share, or why nothing was done.")
 class SharePayload:
     share: Share | None = strawberry.field(
         description="The share as it is, or was before it was deleted; null if it was refused."

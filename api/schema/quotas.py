@@ -1,5 +1,7 @@
 """Quotas: limits, and what is used of them."""
 
+from typing import Annotated
+
 import strawberry
 
 from api.schema.context import Info
@@ -7,6 +9,7 @@ from api.schema.errors import UserError, changing
 from api.schema.scalars import BigInt
 from policies.quotas import Key
 from registry.quotas import usage
+from registry.quotas.usage import LimitInvalid
 from registry.quotas.usage import Quota as QuotaRow
 from registry.work import Work
 
@@ -41,14 +44,14 @@ class QuotaScope:
     repository: str | None = strawberry.field(default=None, description="A repository of that organization.")
 
 
-@strawberry.input
+@strawberry.input(description="A limit and where it holds.")
 class SetQuotaInput:
     scope: QuotaScope = strawberry.field(description="Where the limit holds.")
     key: Key = strawberry.field(description="What is limited.")
-    limit: BigInt | None = strawberry.field(description="The new limit; null for unlimited.")
+    limit: strawberry.Maybe[BigInt | None] = strawberry.field(description="The new limit; null for unlimited.")
 
 
-@strawberry.type
+@strawberry.type(description="The quota, or why it stays as it was.")
 class SetQuotaPayload:
     quota: Quota | None = strawberry.field(description="The quota after the change; null if it was refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
@@ -57,7 +60,9 @@ class SetQuotaPayload:
 @strawberry.type
 class QuotaQueries:
     @strawberry.field(description="All quotas of a scope. For its managers.")
-    async def quotas(self, info: Info, scope: QuotaScope) -> list[Quota] | None:
+    async def quotas(
+        self, info: Info, scope: Annotated[QuotaScope, strawberry.argument(description="Where the limits hold.")]
+    ) -> list[Quota] | None:
         async with info.context.looking() as work:
             place = await usage.scope_of(
                 work, account=scope.account, organization=scope.organization, repository=scope.repository
@@ -73,10 +78,12 @@ class QuotaMutations:
     async def set_quota(self, info: Info, input: SetQuotaInput) -> SetQuotaPayload:
         async def act(work: Work) -> QuotaRow:
             scope = input.scope
+            if input.limit is None:  # a forgotten variable must not take a limit away
+                raise LimitInvalid("Say which limit to set: a number, or null for unlimited.", path=["limit"])
             place = await usage.scope_of(
                 work, account=scope.account, organization=scope.organization, repository=scope.repository
             )
-            return await usage.set_limit(work, place, Key(input.key), input.limit)
+            return await usage.set_limit(work, place, Key(input.key), input.limit.value)
 
         row, errors = await changing(info, act)
         return SetQuotaPayload(quota=Quota.of(row) if row else None, errors=errors)

@@ -2,18 +2,33 @@
 
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
 import strawberry
 from sqlalchemy import ColumnElement, Subquery, select
+from sqlmodel import col
 
 from api.schema.accounts import Node
 from api.schema.context import Info
 from api.schema.errors import UserError, changing
-from api.schema.paging import Connection, CountedConnection, connection, counted, keyset, page_of
+from api.schema.paging import (
+    After,
+    Before,
+    Connection,
+    CountedConnection,
+    First,
+    Last,
+    connection,
+    counted,
+    keyset,
+    page_of,
+)
 from api.schema.permissions import Permission, Share, permissions_of, shares_of
 from api.schema.scalars import BigInt, Category, Level, Visibility
-from registry.access import finding
+from registry.access import finding, sharing
+from registry.access.tables import Share as ShareRow
+from registry.accounts.tables import Account as AccountRow
 from registry.identifiers import show_id
 from registry.repositories import creating, deleting, reading, tagging
 from registry.repositories.reading import RepositoryView
@@ -119,28 +134,28 @@ class Repository(Node):
     async def tags(
         self,
         info: Info,
-        first: int | None = None,
-        last: int | None = None,
-        after: str | None = None,
-        before: str | None = None,
+        first: First = None,
+        last: Last = None,
+        after: After = None,
+        before: Before = None,
     ) -> Connection[Tag]:
         page = page_of(first, last, after, before, "NAME")
-        rows = await info.context.children(reading.tags(), "repository_id", self.view.id, page, ("name",))
+        rows = await info.context.children("tags", reading.tags(), "repository_id", self.view.id, page, ("name",))
         return connection(page, rows, key=lambda row: (row["name"],), node=Tag.of)
 
     @strawberry.field(description="Its manifests, tagged or not, newest first.")
     async def manifests(
         self,
         info: Info,
-        first: int | None = None,
-        last: int | None = None,
-        after: str | None = None,
-        before: str | None = None,
+        first: First = None,
+        last: Last = None,
+        after: After = None,
+        before: Before = None,
     ) -> Connection[Manifest]:
         page = page_of(first, last, after, before, "NEWEST")
         columns = ("pushed_at", "digest")
         rows = await info.context.children(
-            reading.manifests(), "repository_id", self.view.id, page, columns, descending=True
+            "manifests", reading.manifests(), "repository_id", self.view.id, page, columns, descending=True
         )
         return connection(page, rows, key=lambda row: (row["pushed_at"], row["digest"]), node=Manifest.of)
 
@@ -155,19 +170,19 @@ class Repository(Node):
 
 @strawberry.enum(description="By what repositories are sorted.")
 class RepositoryOrderField(Enum):
-    NAME = "full_name"
-    UPDATED_AT = "updated_at"
-    TAG_COUNT = "tag_count"
-    PULL_COUNT = "pull_count"
+    NAME = strawberry.enum_value("full_name", description="Organization and name, as in the address.")
+    UPDATED_AT = strawberry.enum_value("updated_at", description="When it was last changed or pushed to.")
+    TAG_COUNT = strawberry.enum_value("tag_count", description="How many tags it has.")
+    PULL_COUNT = strawberry.enum_value("pull_count", description="How often it was pulled.")
 
 
 @strawberry.enum(description="Which end comes first.")
 class OrderDirection(Enum):
-    ASC = "ASC"
-    DESC = "DESC"
+    ASC = strawberry.enum_value("ASC", description="A before Z, few before many, old before new.")
+    DESC = strawberry.enum_value("DESC", description="Z before A, many before few, new before old.")
 
 
-@strawberry.input
+@strawberry.input(description="How repositories are sorted; those that are equal in this, by id.")
 class RepositoryOrder:
     field: RepositoryOrderField = strawberry.field(description="By what to sort.")
     direction: OrderDirection = strawberry.field(default=OrderDirection.ASC, description="Which end comes first.")
@@ -181,7 +196,15 @@ class RepositoryFilter:
     category: Category | None = strawberry.field(default=None, description="What it is for.")
 
 
-@strawberry.input
+OrganizationName = Annotated[str, strawberry.argument(description="The first part of its address.")]
+RepositoryName = Annotated[str, strawberry.argument(description="The rest of its address, slashes and all.")]
+WantedRepositories = Annotated[
+    RepositoryFilter | None, strawberry.argument(description="Which ones; null for all that you can see.")
+]
+Sorted = Annotated[RepositoryOrder | None, strawberry.argument(description="In which order; null for by name.")]
+
+
+@strawberry.input(description="A new place for images, and what is said of it.")
 class CreateRepositoryInput:
     organization: str = strawberry.field(description="The organization's name.")
     name: str = strawberry.field(description="1 to 128 characters; slashes make levels.")
@@ -190,7 +213,7 @@ class CreateRepositoryInput:
     description: str = strawberry.field(default="", description="At most 30,000 characters.")
 
 
-@strawberry.input
+@strawberry.input(description="Which repository, and what changes. What is left out stays.")
 class UpdateRepositoryInput:
     organization: str = strawberry.field(description="The organization's name.")
     name: str = strawberry.field(description="The repository's name in it.")
@@ -199,26 +222,26 @@ class UpdateRepositoryInput:
     description: str | None = strawberry.field(default=None, description="Left out or null: stays.")
 
 
-@strawberry.input
+@strawberry.input(description="Which repository is meant.")
 class DeleteRepositoryInput:
     organization: str = strawberry.field(description="The organization's name.")
     name: str = strawberry.field(description="The repository's name in it.")
     confirm: str | None = strawberry.field(default=None, description="If given, must repeat the name.")
 
 
-@strawberry.type
+@strawberry.type(description="The repository, or why nothing was done.")
 class RepositoryPayload:
     repository: Repository | None = strawberry.field(description="The repository; null if it was refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
 
 
-@strawberry.type
+@strawberry.type(description="What is gone, or why it is not.")
 class DeleteRepositoryPayload:
     deleted_id: strawberry.ID | None = strawberry.field(description="The id of what was deleted; null if refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
 
 
-@strawberry.input
+@strawberry.input(description="Which manifest gets which further tag.")
 class CreateTagInput:
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
@@ -227,20 +250,20 @@ class CreateTagInput:
     override: bool = strawberry.field(default=False, description="Whether to move a tag of that name.")
 
 
-@strawberry.input
+@strawberry.input(description="Which tag is meant.")
 class DeleteTagInput:
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
     name: str = strawberry.field(description="The tag. Other tags of the same manifest stay.")
 
 
-@strawberry.type
+@strawberry.type(description="The tag, or why nothing was done.")
 class TagPayload:
     tag: Tag | None = strawberry.field(description="The tag; null if it was refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
 
 
-@strawberry.type
+@strawberry.type(description="What the tag pointed at, or why it is still there.")
 class DeleteTagPayload:
     digest: str | None = strawberry.field(description="The manifest it pointed at; null if it was refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
@@ -254,28 +277,49 @@ async def repository_where(info: Info, **where: Any) -> Repository | None:
     return Repository.of(info, reading.view(work, row)) if row else None
 
 
+async def repository_of_id(info: Info, id: UUID) -> Repository | None:
+    work = info.context.work
+    seen = reading.seen(work)
+    rows = select(seen, seen.c.repository_id.label("id"))
+    row = await info.context.of_id("repository", id, lambda ids: rows.where(seen.c.repository_id.in_(ids)))
+    return Repository.of(info, reading.view(work, row)) if row else None
+
+
+async def share_of_id(info: Info, id: UUID) -> Share | None:
+    """For those who may share its repository."""
+    shares = select(*ShareRow.__table__.columns, col(AccountRow.name).label("account"))  # type: ignore[attr-defined]
+    shares = shares.where(col(AccountRow.id) == col(ShareRow.account_id))
+    row = await info.context.of_id("share", id, lambda ids: shares.where(col(ShareRow.id).in_(ids)))
+    repository = await repository_of_id(info, row["repository_id"]) if row else None
+    work = info.context.work
+    if row is None or repository is None or not work.allows("share", repository.view.place):
+        return None
+    return Share.of(sharing.read_share(row), row["account"], work.now)
+
+
 @strawberry.type
 class RepositoryQueries:
     @strawberry.field(description="A repository by name; null if there is none that you can see.")
-    async def repository(self, info: Info, organization: str, name: str) -> Repository | None:
+    async def repository(self, info: Info, organization: OrganizationName, name: RepositoryName) -> Repository | None:
         return await repository_where(info, organization_name=organization, repository_name=name)
 
     @strawberry.field(description="The repositories that you can see: your account's, granted, shared and public.")
     async def repositories(
         self,
         info: Info,
-        filter: RepositoryFilter | None = None,
-        order_by: RepositoryOrder | None = None,
-        first: int | None = None,
-        last: int | None = None,
-        after: str | None = None,
-        before: str | None = None,
+        filter: WantedRepositories = None,
+        order_by: Sorted = None,
+        first: First = None,
+        last: Last = None,
+        after: After = None,
+        before: Before = None,
     ) -> CountedConnection[Repository]:
         order = order_by or RepositoryOrder(field=RepositoryOrderField.NAME)
         page = page_of(first, last, after, before, f"{order.field.name} {order.direction.name}")
         work = info.context.work
         seen = reading.seen(work)
-        columns = [seen.c[order.field.value], seen.c.repository_id]
+        column = str(order.field.value)
+        columns = [seen.c[column], seen.c.repository_id]
         wanted = select(seen).where(*_conditions(seen, filter or RepositoryFilter()))
         keys = keyset(page, columns, descending=order.direction is OrderDirection.DESC)
 
@@ -286,7 +330,7 @@ class RepositoryQueries:
         return counted(
             page,
             await work.fetch(keys.on(wanted)),
-            key=lambda row: (row[order.field.value], row["repository_id"]),
+            key=lambda row: (row[column], row["repository_id"]),
             node=lambda row: Repository.of(info, reading.view(work, row)),
             count=count,
         )

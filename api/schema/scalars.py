@@ -52,28 +52,36 @@ class Visibility(Enum):
 
 @strawberry.enum(description="What a repository is for; SWR's eight categories.")
 class Category(Enum):
-    APP_SERVER = "APP_SERVER"
-    LINUX = "LINUX"
-    FRAMEWORK_APP = "FRAMEWORK_APP"
-    DATABASE = "DATABASE"
-    LANG = "LANG"
-    OTHER = "OTHER"
-    WINDOWS = "WINDOWS"
-    ARM = "ARM"
+    APP_SERVER = strawberry.enum_value("APP_SERVER", description="Application servers. SWR's app_server.")
+    LINUX = strawberry.enum_value("LINUX", description="Linux base images. SWR's linux.")
+    FRAMEWORK_APP = strawberry.enum_value("FRAMEWORK_APP", description="Frameworks. SWR's framework_app.")
+    DATABASE = strawberry.enum_value("DATABASE", description="Databases. SWR's database.")
+    LANG = strawberry.enum_value("LANG", description="Programming languages. SWR's lang.")
+    OTHER = strawberry.enum_value("OTHER", description="Anything else; what nobody chose a category for.")
+    WINDOWS = strawberry.enum_value("WINDOWS", description="Windows base images. SWR's windows.")
+    ARM = strawberry.enum_value("ARM", description="Images for ARM processors. SWR's arm.")
 
 
 # The law's own enum, shown under another name.
+QUOTA_KEYS = {
+    Key.ORGANIZATIONS: "Organizations of an account.",
+    Key.REPOSITORIES: "Repositories of an organization or account.",
+    Key.TAGS: "Tags of a repository or organization.",
+    Key.STORAGE_BYTES: "Bytes of an organization or account; each digest counts once in an organization.",
+}
 strawberry.enum(Key, name="QuotaKey", description="What is counted against a limit.")
+for shown in Key.__strawberry_definition__.values:  # type: ignore[attr-defined]
+    shown.description = QUOTA_KEYS[shown.value]
 
 
 def _read_moment(value: object) -> datetime:
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) and len(value) < 64 else None
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise GraphQLError("A DateTime is written as 2026-01-31T12:00:00Z.", extensions={"code": "INVALID_QUERY"})
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        if isinstance(value, str) and len(value) < 64:
+            moment = datetime.fromisoformat(value)
+            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # an offset may lead out of the years 1 to 9999
+        pass
+    raise GraphQLError("A DateTime is written as 2026-01-31T12:00:00Z.", extensions={"code": "INVALID_QUERY"})
 
 
 def _show_moment(value: datetime) -> str:

@@ -51,12 +51,12 @@ ACCOUNT = """
     SELECT u.id AS user_id, u.generation, u.owner, u.platform_admin, u.account_id AS user_account_id,
         u.suspended_at IS NOT NULL AS user_suspended, ua.suspended_at IS NOT NULL AS actor_frozen,
         c.id AS credential_id, c.revoked_at, c.expires_at AS credential_expires_at,
-        a.id AS account_id, a.suspended_at IS NOT NULL AS owner_frozen
+        a.id AS account_id, a.name AS account_name, a.suspended_at IS NOT NULL AS owner_frozen
     FROM (SELECT 1) AS always
     LEFT JOIN users u ON u.id = $1
     LEFT JOIN account ua ON ua.id = u.account_id
     LEFT JOIN credential c ON c.id = $2 AND c.user_id = u.id
-    LEFT JOIN account a ON a.name = $3
+    LEFT JOIN account a ON a.name = ANY($3::text[])
 """
 # Rows that a change is about to build on must not vanish before it commits.
 HOLD_ORGANIZATION = "SELECT 1 FROM organization WHERE id = $1 FOR SHARE"
@@ -70,23 +70,32 @@ class SignInEnded(Unauthenticated):
 
 
 async def platform(work: Work) -> Place:
-    row = await work.fetchrow(ACCOUNT, work.actor.user_id, work.actor.credential_id, None)
+    row = await work.fetchrow(ACCOUNT, work.actor.user_id, work.actor.credential_id, [])
     assert row is not None  # noqa: S101
     check_identity(work.actor, row, work.now)
     return Place("platform", "platform", held=tuple(_standing(row)))
 
 
-async def account(work: Work, name: str | None = None) -> Place:
-    """The account of that name; without one, the actor's own."""
-    row = await work.fetchrow(ACCOUNT, work.actor.user_id, work.actor.credential_id, name)
-    assert row is not None  # noqa: S101
-    check_identity(work.actor, row, work.now)
+async def account(work: Work, name: str) -> Place:
+    return (await accounts(work, [name]))[name]
+
+
+async def accounts(work: Work, names: list[str]) -> dict[str, Place]:
+    """The account of each name, in one statement."""
+    rows = await work.fetch(ACCOUNT, work.actor.user_id, work.actor.credential_id, names)
+    check_identity(work.actor, rows[0], work.now)
+    found = {row["account_name"]: row for row in rows}
+    absent = {**rows[0], "account_id": None, "owner_frozen": False}
+    return {name: _account_place(found.get(name, absent), name) for name in names}
+
+
+def _account_place(row: Any, name: str) -> Place:
     held = [*_standing(row), *_frozen(row)]
     if row["account_id"] is not None and row["account_id"] == row["user_account_id"]:
         held.append(Held("account.member", "a user of this account"))
         if row["owner"]:
             held.append(Held("account.owner", "owner of this account"))
-    return Place("account", name or "", row["account_id"] is not None, row["account_id"], held=tuple(held))
+    return Place("account", name, row["account_id"] is not None, row["account_id"], held=tuple(held))
 
 
 async def organization(work: Work, name: str) -> Place:

@@ -103,9 +103,11 @@ async def _by_secret(work: Work, gate: Gate, name: str, secret: str) -> Actor:
     row = await work.fetchrow(CREDENTIAL, gate.keys.hash_secret(secret))
     if row is None or (name not in TOKEN_NAMES and name != row["name"]):
         raise SignInFailed(FAILED, truth="no such token, or it belongs to another user")
+    # Known from here on: that a revoked secret was tried is for its user's account to read.
+    work.actor = _actor(row, credential_id=row["credential_id"], level=Level(row["level"]))
     _check_credential(work, row)
     await work.execute(USED, row["credential_id"], work.now, work.origin.source)
-    return _actor(row, credential_id=row["credential_id"], level=Level(row["level"]))
+    return work.actor
 
 
 async def _by_password(work: Work, gate: Gate, name: str, password: str, check: Callable[[], None]) -> Actor:

@@ -141,7 +141,7 @@ class Ledger:
                 for waiting in batch:
                     await self._settle([waiting])
                 return
-            log.error("audit entries could not be written", entries=len(batch), error=str(error))
+            log.error("audit entries could not be written", entries=len(batch), error=repr(error))
             await self._disconnect()
         else:
             _tell(batch, None)

@@ -4,8 +4,11 @@ Quota returns at once, in the same transaction. Bytes of blobs stay in the store
 collector takes them.
 """
 
+from dataclasses import replace
+
 from policies.quotas import Key
 from registry.access import finding
+from registry.deciding import not_found
 from registry.errors import Conflict, NotFound
 from registry.oci.digest import Digest
 from registry.places import Place
@@ -15,11 +18,15 @@ from registry.repositories.tables import Repository
 from registry.work import Work
 
 USED = "SELECT manifest_digest FROM manifest_part WHERE repository_id = $1 AND digest = $2 AND kind = 'BLOB' LIMIT 1"
-HELD = """
-    SELECT (SELECT coalesce(array_agg(digest), '{}') FROM repository_blob WHERE repository_id = $1)
-        || (SELECT coalesce(array_agg(digest), '{}') FROM manifest WHERE repository_id = $1) AS digests,
-        (SELECT count(*) FROM tag WHERE repository_id = $1) AS tags,
-        (SELECT coalesce(sum(held), 0)::bigint FROM upload WHERE repository_id = $1) AS held
+# What is given back is what goes in this statement: of what another change takes out or adds to at this moment, a
+# look beforehand would tell wrongly.
+EMPTY = """
+    WITH blobs AS (DELETE FROM repository_blob WHERE repository_id = $1 RETURNING digest),
+    manifests AS (DELETE FROM manifest WHERE repository_id = $1 RETURNING digest),
+    uploads AS (DELETE FROM upload WHERE repository_id = $1 RETURNING held)
+    SELECT (SELECT coalesce(array_agg(digest), '{}') FROM blobs)
+        || (SELECT coalesce(array_agg(digest), '{}') FROM manifests) AS digests,
+        (SELECT coalesce(sum(held), 0)::bigint FROM uploads) AS held
 """
 
 
@@ -59,6 +66,7 @@ async def delete_blob(work: Work, place: Place, digest: Digest) -> None:
     """Takes the link to a blob out of the repository. Raises `BlobUnknown`, `BlobInUse`."""
     work.attempt("blob.delete", f"{place.name}@{digest}", place=place, digest=digest)
     work.require("delete_tag", place)
+    await finding.hold(work, place)
     gone = await work.execute("DELETE FROM repository_blob WHERE repository_id = $1 AND digest = $2", place.id, digest)
     if not gone:
         raise BlobUnknown(f"Repository '{place.name}' has no blob {digest}.")
@@ -76,15 +84,18 @@ async def delete_repository(work: Work, place: Place, confirm: str | None = None
     if confirm is not None and confirm not in {place.name, place.name.partition("/")[2]}:
         raise NameNotConfirmed(f"To delete repository '{place.name}', repeat its name.", path=["confirm"])
     row = await work.fetchrow("SELECT * FROM repository WHERE id = $1 FOR UPDATE", place.id)
-    held = await work.fetchrow(HELD, place.id)
-    assert row is not None and held is not None  # noqa: S101
-    await work.execute("DELETE FROM tag WHERE repository_id = $1", place.id)
+    if row is None:
+        raise not_found(replace(place, exists=False))
+    # Keys in the order of a first push, so that the two never wait for each other in a circle.
+    await reserving.charge(work, Key.REPOSITORIES, -1, place)
+    tags = await work.execute("DELETE FROM tag WHERE repository_id = $1", place.id)
+    gone = await work.fetchrow(EMPTY, place.id)
+    assert gone is not None  # noqa: S101
     await work.execute("DELETE FROM pull_count WHERE repository_id = $1", place.id)
     await work.execute("DELETE FROM repository WHERE id = $1", place.id)
-    freed = await reserving.unlink(work, held["digests"], place)
-    await reserving.charge(work, Key.STORAGE_BYTES, -held["held"], place)
-    await reserving.charge(work, Key.TAGS, -held["tags"], place)
-    await reserving.charge(work, Key.REPOSITORIES, -1, place)
+    freed = await reserving.unlink(work, gone["digests"], place)
+    await reserving.charge(work, Key.STORAGE_BYTES, -gone["held"], place)
+    await reserving.charge(work, Key.TAGS, -tags, place)
     await work.execute("DELETE FROM quota_counter WHERE scope_kind = 'repository' AND scope_id = $1", place.id)
-    work.record(changes={"name": [place.name, None], "tags": [held["tags"], 0], "sizeBytes": [freed, 0]})
+    work.record(changes={"name": [place.name, None], "tags": [tags, 0], "sizeBytes": [freed, 0]})
     return read_repository(row)

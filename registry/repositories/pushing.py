@@ -64,7 +64,7 @@ async def push(
     await work.execute(LOCK, f"{place.id}{digest}")
     if await work.fetchval(KNOWN, place.id, digest) is None:
         await _store(work, place, manifest, digest, total)
-    before = {tag: await tagging.point(work, place, tag, digest) for tag in tags}
+    before = await tagging.point(work, place, tags, digest)
     work.record(place=place, changes={"digest": [before[tags[0]] if tags else None, digest]})
     for tag in tags[1:]:
         work.also("tag.create", place, {"tag": [None, tag], "digest": [before[tag], digest]})

@@ -6,8 +6,9 @@ resumes there. When the quota refuses, nothing stays.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import anyio
@@ -19,7 +20,7 @@ from registry.oci.digest import Digest
 from registry.oci.errors import RangeInvalid, SizeInvalid
 from registry.places import Place
 from registry.repositories import uploading
-from registry.repositories.uploading import BlobTooLarge, Claim
+from registry.repositories.uploading import BlobTooLarge, Claim, UploadBusy, UploadUnknown
 from registry.storage.blobs import Staging, StagingLost
 from registry.work import Foundation, Work
 
@@ -54,7 +55,8 @@ class Receiver:
     async def append(self, incoming: Incoming) -> int:
         """Takes a chunk; returns the bytes received in all. Raises `RangeInvalid` when it does not follow the ones
         before, `SizeInvalid`, `BlobTooLarge`, `QuotaExceeded`, `UploadUnknown`, `UploadBusy`."""
-        mine = await self._claim(incoming)
+        async with self._claiming(incoming) as work:
+            mine = await self._claim(work, incoming)
         staging = await self._take(mine, incoming)
         received = await staging.pause()
         async with self._begin() as work:
@@ -64,25 +66,39 @@ class Receiver:
     async def close(self, incoming: Incoming, digest: Digest) -> int:
         """Takes the last chunk, if there is one, and makes the blob visible; returns its size. Raises
         `DigestInvalid`, and as `append`. Repeating it after success is a success."""
-        try:
-            mine = await self._claim(incoming)
-        except uploading.UploadUnknown:
-            if (size := await self._size_if_done(incoming, digest)) is not None:
-                return size
-            raise
+        async with self._claiming(incoming) as work:
+            try:
+                mine = await self._claim(work, incoming)
+            except UploadUnknown:
+                if (size := await self._size_if_done(work, incoming, digest)) is not None:
+                    return size
+                raise
         staging = await self._take(mine, incoming)
         return await self._finish(mine, staging, digest)
 
-    async def _claim(self, incoming: Incoming) -> Claim:
-        async with self._begin() as work:
-            place = await self._place(work, incoming)
-            mine = await uploading.claim(work, place, incoming.upload, incoming.length)
-            if incoming.start is not None and incoming.start != mine.received:
-                raise RangeInvalid(
-                    f"This chunk starts at {incoming.start}, but the upload stands at {mine.received}.",
-                    received=mine.received,
-                )
-            return mine
+    @asynccontextmanager
+    async def _claiming(self, incoming: Incoming) -> AsyncIterator[Work]:
+        """A transaction for a claim. When its length is refused, what came before it goes too."""
+        try:
+            async with self._begin() as work:
+                yield work
+        except (QuotaExceeded, BlobTooLarge):
+            with suppress(UploadUnknown, UploadBusy):
+                async with self._begin() as work:
+                    place = await finding.repository(work, incoming.organization, incoming.repository)
+                    await uploading.cancel(work, place, incoming.upload)
+                await self.foundation.blobs.discard_upload(incoming.upload)
+            raise
+
+    async def _claim(self, work: Work, incoming: Incoming) -> Claim:
+        place = await self._place(work, incoming)
+        mine = await uploading.claim(work, place, incoming.upload, incoming.length)
+        if incoming.start is not None and incoming.start != mine.received:
+            raise RangeInvalid(
+                f"This chunk starts at {incoming.start}, but the upload stands at {mine.received}.",
+                received=mine.received,
+            )
+        return mine
 
     async def _take(self, mine: Claim, incoming: Incoming) -> Staging:
         try:
@@ -92,42 +108,59 @@ class Receiver:
             raise uploading.unknown() from None
         try:
             await self._pour(mine, incoming, staging)
-        except SenderGone:
+        except BaseException as error:
             with anyio.CancelScope(shield=True):
-                received = await staging.pause()
-                async with self._begin() as work:
-                    await uploading.advance(work, mine, received)
-            raise
-        except (QuotaExceeded, BlobTooLarge):
-            await staging.abort(mine.received)
-            await self._discard(mine)
-            raise
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await staging.abort(mine.received)
-                await self._release(mine)
+                await self._give_up(mine, staging, error)
             raise
         return staging
+
+    async def _give_up(self, mine: Claim, staging: Staging, error: BaseException) -> None:
+        """Leaves the upload as others may find it. One that is not surely ours any more is not touched."""
+        try:
+            await self._renew(mine)
+        except Exception:
+            staging.leave()
+            return
+        if isinstance(error, SenderGone):
+            received = await staging.pause()
+            async with self._begin() as work:
+                await uploading.advance(work, mine, received)
+            return
+        await staging.abort(mine.received)
+        if isinstance(error, QuotaExceeded | BlobTooLarge):
+            await self._discard(mine)
+        else:
+            await self._release(mine)
 
     async def _pour(self, mine: Claim, incoming: Incoming, staging: Staging) -> None:
         end = None if incoming.length is None else mine.received + incoming.length
         renewed = self.foundation.clock.now()
         async for chunk in incoming.chunks:
+            renewed = await self._renew_in_time(mine, renewed)
             reached = staging.offset + len(chunk)
             if end is not None and reached > end:
                 raise SizeInvalid("More bytes arrived than the request announced; none of them were kept.")
             while reached > mine.held:
                 mine = await self._hold_window(mine, reached)
             await staging.write(chunk)
-            if self.foundation.clock.now() - renewed > RENEW_AFTER:
-                renewed = self.foundation.clock.now()
-                async with self._begin() as work:
-                    await uploading.renew(work, mine)
+        await self._renew_in_time(mine, renewed)
         if end is not None and staging.offset < end:
             raise SizeInvalid(
                 f"The request announced {incoming.length} bytes and ended after {staging.offset - mine.received}; "
                 "none of them were kept."
             )
+
+    async def _renew_in_time(self, mine: Claim, renewed: datetime) -> datetime:
+        """Before bytes are written, and not after: whoever was silent for too long may have lost the upload."""
+        now = self.foundation.clock.now()
+        if now - renewed <= RENEW_AFTER:
+            return renewed
+        await self._renew(mine)
+        return now
+
+    async def _renew(self, mine: Claim) -> None:
+        async with self._begin() as work:
+            await uploading.renew(work, mine)
 
     async def _hold_window(self, mine: Claim, until: int) -> Claim:
         async with self._begin() as work:
@@ -157,11 +190,10 @@ class Receiver:
             await uploading.drop(work, mine)
         await self.foundation.blobs.discard_upload(mine.upload)
 
-    async def _size_if_done(self, incoming: Incoming, digest: Digest) -> int | None:
-        async with self._begin() as work:
-            place = await self._place(work, incoming)
-            size: int | None = await work.fetchval(uploading.SOURCE, place.id, digest)
-            return size
+    async def _size_if_done(self, work: Work, incoming: Incoming, digest: Digest) -> int | None:
+        place = await self._place(work, incoming)
+        size: int | None = await work.fetchval(uploading.SOURCE, place.id, digest)
+        return size
 
     async def _place(self, work: Work, incoming: Incoming) -> Place:
         work.attempt("image.push", f"{incoming.organization}/{incoming.repository}")

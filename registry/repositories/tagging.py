@@ -1,8 +1,10 @@
 """Tags: names that point at a manifest and may be moved."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policies.quotas import Key
+from registry.access import finding
 from registry.errors import Conflict, NotFound
 from registry.oci.reference import check_tag
 from registry.places import Place
@@ -33,20 +35,26 @@ class Tagged:
     digest: str
 
 
-async def point(work: Work, place: Place, tag: str, digest: str, *, override: bool = True) -> str | None:
-    """Points a tag at a manifest that is here; returns the digest it pointed at before.
+async def point(
+    work: Work, place: Place, tags: Sequence[str], digest: str, *, override: bool = True
+) -> dict[str, str | None]:
+    """Points tags at a manifest that is here; returns the digest that each pointed at before.
 
-    Raises `QuotaExceeded`, and without `override` `TagTaken`.
+    The repository must be held. Raises `QuotaExceeded`, and without `override` `TagTaken`.
     """
-    row = await work.fetchrow(POINT, place.id, tag, digest, work.now, work.actor.user_id, override)
-    if row is None:
-        raise TagTaken(
-            f"Tag '{tag}' exists already in repository '{place.name}'; set override to move it.",
-            path=["name"],
-        )
-    if row["fresh"]:
-        await reserving.charge(work, Key.TAGS, 1, place)
-    before: str | None = row["before"]
+    before: dict[str, str | None] = {}
+    fresh = 0
+    # Rows in one order and the count last: pushes of several tags never wait for each other in a circle.
+    for tag in sorted(tags):
+        row = await work.fetchrow(POINT, place.id, tag, digest, work.now, work.actor.user_id, override)
+        if row is None:
+            raise TagTaken(
+                f"Tag '{tag}' exists already in repository '{place.name}'; set override to move it.",
+                path=["name"],
+            )
+        before[tag] = row["before"]
+        fresh += row["fresh"]
+    await reserving.charge(work, Key.TAGS, fresh, place)
     return before
 
 
@@ -55,13 +63,14 @@ async def retag(work: Work, place: Place, source: str, name: str, *, override: b
     work.attempt("tag.create", f"{place.name}:{name}", place=place)
     work.require("push", place)
     check_tag(name)
+    await finding.hold(work, place)
     digest = await work.fetchval(
         "SELECT digest FROM tag WHERE repository_id = $1 AND name = $2 FOR KEY SHARE", place.id, source
     )
     if digest is None:
         raise absent(place, source)
-    before = await point(work, place, name, digest, override=override)
-    work.record(digest=digest, changes={"digest": [before, digest]})
+    before = await point(work, place, [name], digest, override=override)
+    work.record(digest=digest, changes={"digest": [before[name], digest]})
     return Tagged(name, digest)
 
 

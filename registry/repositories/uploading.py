@@ -37,7 +37,13 @@ ADVANCE = """
     FROM (SELECT id, held FROM upload WHERE id = $1 AND lease = $2 FOR UPDATE) AS before
     WHERE u.id = before.id RETURNING before.held
 """
-END = "DELETE FROM upload WHERE id = $1 AND lease = $2 RETURNING held"
+# The repository is held before its upload, as where a repository is deleted.
+END = """
+    WITH here AS (SELECT id FROM repository WHERE id = $3 FOR KEY SHARE)
+    DELETE FROM upload u USING here WHERE u.repository_id = here.id AND u.id = $1 AND u.lease = $2 RETURNING u.held
+"""
+RENEW = "UPDATE upload SET leased_until = $3 WHERE id = $1 AND lease = $2"
+HOLD = "UPDATE upload SET held = $3 WHERE id = $1 AND lease = $2"
 NEW_BLOB = "INSERT INTO blob (digest, size, stored_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 LINK = """
     INSERT INTO repository_blob (repository_id, digest, linked_at) VALUES ($1, $2, $3)
@@ -119,34 +125,32 @@ async def claim(work: Work, place: Place, upload: UUID, length: int | None) -> C
 
 
 async def hold_more(work: Work, mine: Claim, until: int) -> Claim:
-    """Holds enough for the upload to grow to `until` bytes in all."""
+    """Holds enough for the upload to grow to `until` bytes in all, in the transaction that claimed it."""
     check_size(work, until)
     missing = until - mine.held
     if missing <= 0:
         return mine
-    await work.execute("UPDATE upload SET held = $2 WHERE id = $1", mine.upload, until)
+    await work.execute(HOLD, mine.upload, mine.lease, until)
     await reserving.hold(work, missing, mine.place)
     return replace(mine, held=until)
 
 
 async def hold_window(work: Work, mine: Claim, until: int) -> Claim:
-    """Holds the next window of an upload that does not say its length, up to `until` at least; renews the lease."""
+    """Holds the next window of an upload that does not say its length, up to `until` at least; renews the lease.
+
+    Raises `QuotaExceeded`, `BlobTooLarge`, and `UploadUnknown` when the lease was lost.
+    """
     check_size(work, until)
+    await renew(work, mine)
     window = await reserving.hold_window(work, mine.held, until - mine.held, mine.place)
-    held = mine.held + window
-    await work.execute(
-        "UPDATE upload SET held = $2, leased_until = $3 WHERE id = $1", mine.upload, held, work.now + LEASE
-    )
-    return replace(mine, held=held)
+    await work.execute(HOLD, mine.upload, mine.lease, mine.held + window)
+    return replace(mine, held=mine.held + window)
 
 
 async def renew(work: Work, mine: Claim) -> None:
-    await work.execute(
-        "UPDATE upload SET leased_until = $3 WHERE id = $1 AND lease = $2",
-        mine.upload,
-        mine.lease,
-        work.now + LEASE,
-    )
+    """Raises `UploadUnknown` when the lease was lost: the upload expired, or another request took it over."""
+    if not await work.execute(RENEW, mine.upload, mine.lease, work.now + LEASE):
+        raise unknown()
 
 
 async def advance(work: Work, mine: Claim, received: int) -> None:
@@ -165,7 +169,7 @@ async def finish(work: Work, mine: Claim, digest: Digest, size: int) -> None:
 
     Raises `QuotaExceeded`, and `UploadUnknown` when the lease was lost.
     """
-    held = await work.fetchval(END, mine.upload, mine.lease)
+    held = await work.fetchval(END, mine.upload, mine.lease, mine.place.id)
     if held is None:
         raise unknown()
     await work.execute(NEW_BLOB, digest, size, work.now)
@@ -180,7 +184,7 @@ async def cancel(work: Work, place: Place, upload: UUID) -> None:
 
 
 async def drop(work: Work, mine: Claim) -> None:
-    held = await work.fetchval(END, mine.upload, mine.lease)
+    held = await work.fetchval(END, mine.upload, mine.lease, mine.place.id)
     if held:
         await reserving.charge(work, Key.STORAGE_BYTES, -held, mine.place)
 

@@ -49,6 +49,9 @@ class Staging(Protocol):
         May be called by two uploads of the same bytes at once, and for a blob that exists.
         """
 
+    def leave(self) -> None:
+        """Closes the staging and changes nothing: another request has taken the upload over."""
+
     async def abort(self, keep: int) -> None:
         """Cuts the upload back to its first `keep` bytes and closes. May follow a failed `commit`."""
 

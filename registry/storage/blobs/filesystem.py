@@ -143,6 +143,11 @@ class FileStaging:
         await self._store.run(_put_in_place, self._store, self._upload, self._descriptor, expected)
         self._close()
 
+    def leave(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._close()
+
     async def abort(self, keep: int) -> None:
         self._waiting.clear()
         self._waiting_bytes = 0

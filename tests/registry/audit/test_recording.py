@@ -76,6 +76,8 @@ async def until(connection: asyncpg.Connection, question: str, *arguments: Any) 
     with anyio.fail_after(PATIENCE_SECONDS):
         while (found := await connection.fetchval(question, *arguments)) is None:  # noqa: ASYNC110
             await anyio.sleep(0.01)
+            # Else a transaction goes on seeing who was connected when it first looked.
+            await connection.execute("SELECT pg_stat_clear_snapshot()")
     return found
 
 

@@ -1,0 +1,28 @@
+"""One cast for all tests of the schema. Tests that change things make their own repositories, or tenants."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.api.schema.asking import Cast, change
+from tests.support import world
+from tests.support.server import Server
+
+
+@pytest.fixture(scope="session")
+async def cast(tidewaiter: Server) -> Cast:
+    acme = await world.tenant(tidewaiter, "cast")
+    open = replace(acme, organization=f"{acme.organization}-open")
+    await change(tidewaiter, "createOrganization", acme.owner, name=open.organization)
+    cast = Cast(
+        acme=acme,
+        open=open,
+        other=await world.tenant(tidewaiter, "cast-other"),
+        manager=await world.user(acme, "manager", "MANAGE"),
+        writer=await world.user(acme, "writer", "WRITE"),
+        reader=await world.user(acme, "reader", "READ"),
+        colleague=await world.user(acme, "colleague"),
+    )
+    for person, level in ((cast.manager, "MANAGE"), (cast.writer, "WRITE"), (cast.reader, "READ")):
+        await world.permit(open, person, level)
+    return cast

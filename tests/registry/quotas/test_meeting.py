@@ -1,0 +1,164 @@
+"""Changes that meet: one has begun and is not committed when another comes. Neither may spoil the books, nor fail for
+no other reason than that they met."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import anyio
+import asyncpg
+import pytest
+
+from registry.deciding import PlaceNotFound
+from registry.errors import NotFound
+from registry.repositories import creating, deleting, tagging, uploading
+from registry.repositories.uploading import UploadUnknown
+from registry.system import System
+from tests.support.inside import Household, settle
+
+PATIENCE_SECONDS = 20
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+async def meets(books: asyncpg.Connection, what: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+    """Begins it, and returns when it waits for another or is done."""
+    before = await books.fetchval(WAITING)
+    task = asyncio.ensure_future(what)
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while not task.done() and await books.fetchval(WAITING) == before:  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+    return task
+
+
+async def remove(ours: Household, repository: str) -> None:
+    async with ours.begin() as work:
+        await deleting.delete_repository(work, await ours.place(work, repository))
+
+
+@pytest.fixture
+async def ours(system: System) -> Household:
+    ours = await settle(system, "meeting")
+    await ours.ensure("web", "other")
+    return ours
+
+
+async def test_an_upload_that_grows_while_its_repository_is_deleted_gives_all_back(
+    ours: Household, books: asyncpg.Connection
+) -> None:
+    claim = await ours.hold("web", 100)
+    async with ours.begin() as work:
+        await uploading.hold_more(work, claim, 1000)
+        removing = await meets(books, remove(ours, "web"))
+    await removing
+
+
+async def test_a_blob_that_is_deleted_with_its_repository_at_once_is_unlinked_once(
+    ours: Household, books: asyncpg.Connection
+) -> None:
+    digest = await ours.store("web", b"a layer of two repositories")
+    await ours.store("other", b"a layer of two repositories")
+    async with ours.begin() as work:
+        await deleting.delete_blob(work, await ours.place(work, "web"), digest)
+        removing = await meets(books, remove(ours, "web"))
+    await removing
+
+
+async def test_a_tag_that_is_deleted_with_its_repository_at_once_is_given_back_once(
+    ours: Household, books: asyncpg.Connection
+) -> None:
+    await ours.push("web", "1.0")
+    await ours.push("other", "1.0")
+    async with ours.begin() as work:
+        await tagging.untag(work, await ours.place(work, "web"), "1.0")
+        removing = await meets(books, remove(ours, "web"))
+    await removing
+
+
+async def test_a_tag_that_is_made_while_its_repository_is_deleted_goes_with_it(
+    ours: Household, books: asyncpg.Connection
+) -> None:
+    await ours.push("web", "1.0")
+    async with ours.begin() as work:
+        await tagging.retag(work, await ours.place(work, "web"), "1.0", "2.0", override=False)
+        removing = await meets(books, remove(ours, "web"))
+    await removing
+
+
+async def test_an_upload_that_ends_while_its_repository_is_deleted_finds_it_gone(
+    ours: Household, books: asyncpg.Connection
+) -> None:
+    claim = await ours.hold("web", 7)
+
+    async def finish() -> None:
+        async with ours.begin() as work:
+            await uploading.finish(work, claim, await ours.store("other", b"a layer"), 7)
+
+    async with ours.begin() as work:
+        place = await ours.place(work, "web")
+        await work.execute("SELECT FROM repository WHERE id = $1 FOR UPDATE", place.id)
+        finishing = await meets(books, finish())
+        await deleting.delete_repository(work, place)
+    with pytest.raises(NotFound):
+        await finishing
+
+
+async def test_a_first_push_and_a_deletion_do_not_wait_in_a_circle(ours: Household, books: asyncpg.Connection) -> None:
+    await ours.store("web", b"a layer")
+    async with ours.begin() as work:
+        work.attempt("image.push", ours.name)
+        place = await creating.ensure(work, ours.name, "new")
+        removing = await meets(books, remove(ours, "web"))
+        await uploading.start(work, place, 100, "sha256")
+    await removing
+
+
+async def test_pushes_of_several_tags_do_not_wait_in_a_circle(ours: Household, books: asyncpg.Connection) -> None:
+    """One names the same tags in another order, and one pushes the last of them alone."""
+    digest = await ours.push("web")
+    async with ours.begin() as work:
+        place = await ours.place(work, "web")
+        await tagging.point(work, place, ["middle"], digest)
+        pushes = [
+            await meets(books, ours.push("web", *tags, marked=tags[0]))
+            for tags in (["first", "middle", "second"], ["second", "middle", "first"], ["second"])
+        ]
+    await asyncio.gather(*pushes)
+
+
+async def test_of_two_who_delete_a_repository_one_finds_it_gone(ours: Household, books: asyncpg.Connection) -> None:
+    async with ours.begin() as work:
+        await deleting.delete_repository(work, await ours.place(work, "web"))
+        second = await meets(books, remove(ours, "web"))
+    with pytest.raises(PlaceNotFound):
+        await second
+
+
+async def test_who_lost_an_upload_holds_no_more_for_it(ours: Household, system: System) -> None:
+    """Another request took it over, because this one had been silent for longer than its lease."""
+    slow = await ours.hold("web", 100)
+    advance(system, seconds=61)
+    async with ours.begin() as work:
+        quick = await uploading.claim(work, slow.place, slow.upload, 500)
+    with pytest.raises(UploadUnknown):
+        async with ours.begin() as work:
+            await uploading.hold_window(work, slow, 200)
+    async with ours.begin() as work:
+        await uploading.advance(work, quick, 600)
+
+
+async def test_an_upload_that_expired_holds_no_more(ours: Household, system: System) -> None:
+    slow = await ours.hold("web", 100)
+    advance(system, seconds=25 * 3600)
+    async with ours.begin() as work:
+        assert slow.upload in await uploading.expire(work)
+    with pytest.raises(UploadUnknown):
+        async with ours.begin() as work:
+            await uploading.hold_window(work, slow, 200)
+
+
+def advance(system: System, seconds: float) -> None:
+    clock = system.foundation.settings.clock_file
+    assert clock is not None
+    fresh = clock.with_suffix(".new")
+    fresh.write_text(str(seconds))
+    fresh.rename(clock)

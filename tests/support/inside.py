@@ -1,0 +1,88 @@
+"""The people and places of a registry in this process, where a test opens transactions itself and lets them meet.
+
+ours = await settle(system, "ships")
+async with ours.begin() as work:
+    await deleting.delete_repository(work, await ours.place(work, "web"))
+"""
+
+import json
+import secrets
+from dataclasses import dataclass
+
+from registry.access import finding
+from registry.accounts import managing
+from registry.actors import Actor, ActorKind, Origin
+from registry.oci import manifest as oci_manifest
+from registry.oci.digest import Digest, digest_of
+from registry.organizations import founding
+from registry.places import Place
+from registry.repositories import creating, pushing, uploading
+from registry.system import System
+from registry.work import Work
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+PASSWORD = "a password that is long enough"
+
+
+@dataclass(frozen=True, slots=True)
+class Household:
+    """An account with one organization of the same name, and the owner who acts."""
+
+    system: System
+    name: str
+    owner: Actor
+
+    def begin(self) -> Work:
+        return self.system.foundation.begin(self.owner, Origin("request", "192.0.2.1", "a test"))
+
+    async def place(self, work: Work, repository: str) -> Place:
+        return await finding.repository(work, self.name, repository)
+
+    async def ensure(self, *repositories: str) -> None:
+        for repository in repositories:
+            async with self.begin() as work:
+                work.attempt("image.push", f"{self.name}/{repository}")
+                await creating.ensure(work, self.name, repository)
+
+    async def hold(self, repository: str, size: int) -> uploading.Claim:
+        """A claimed upload of an announced size."""
+        async with self.begin() as work:
+            place = await self.place(work, repository)
+            upload = await uploading.start(work, place, size, "sha256")
+            return await uploading.claim(work, place, upload, None)
+
+    async def store(self, repository: str, content: bytes) -> Digest:
+        """A blob in the repository, without its bytes in the store."""
+        claim = await self.hold(repository, len(content))
+        async with self.begin() as work:
+            await uploading.finish(work, claim, digest_of(content), len(content))
+        return digest_of(content)
+
+    async def push(self, repository: str, *tags: str, marked: str = "") -> Digest:
+        """An index of nothing, which needs no blobs; another mark makes another digest. The tags point at it."""
+        async with self.begin() as work:
+            return await self.push_with(work, repository, *tags, marked=marked)
+
+    async def push_with(self, work: Work, repository: str, *tags: str, marked: str = "") -> Digest:
+        manifest = oci_manifest.parse(index_of_nothing(marked), INDEX)
+        return (await pushing.push(work, self.name, repository, manifest, digest_of(manifest.body), tags)).digest
+
+
+def index_of_nothing(mark: str) -> bytes:
+    whole = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "annotations": {"mark": mark}}
+    return json.dumps(whole).encode()
+
+
+async def settle(system: System, name: str) -> Household:
+    """Another household at each call; names begin with `name`."""
+    unique = f"{name}-{secrets.token_hex(4)}"
+    foundation = system.foundation
+    found = await foundation.pool.fetchrow("SELECT id, account_id, generation FROM users WHERE name = 'admin'")
+    assert found is not None
+    admin = Actor(ActorKind.USER, "admin", found["id"], found["account_id"], found["generation"])
+    async with foundation.begin(admin, Origin()) as work:
+        account, user = await managing.create_account(work, system.gate.passwords, unique, f"{unique}-owner", PASSWORD)
+    owner = Actor(ActorKind.USER, user.name, user.id, account.id, user.generation)
+    async with foundation.begin(owner, Origin()) as work:
+        await founding.found(work, unique)
+    return Household(system, unique, owner)
