@@ -221,7 +221,7 @@ def _operation(body: bytes) -> GraphQLRequestData:
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise _invalid("The request is not JSON.") from None
+        raise _invalid("The request is not JSON in UTF-8.") from None
     match request:
         case {"query": str(query)}:
             return GraphQLRequestData(

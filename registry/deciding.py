@@ -7,7 +7,7 @@ who may see it is told what is missing. Ceilings come last, so that they can onl
 from policies.access import Law, Level
 from registry.actors import Actor
 from registry.errors import Denied, NotFound, Refusal, SignInFailed, Unauthenticated, Unavailable
-from registry.places import Place
+from registry.places import PLATFORM, Place
 
 # What a registry token must have asked for. Acts that are not listed need no scope of their own.
 SCOPE_OF = {
@@ -128,7 +128,8 @@ def _refusal(law: Law, act: str, place: Place) -> Refusal:
             "Ask its owner to share it again.",
             ended_at=ended,
         )
-    if not place.exists or not law.decide(place.roles, place.kind, "view").allowed:
+    # The platform is no secret: everybody stands on it.
+    if place.kind != PLATFORM and not (place.exists and law.decide(place.roles, place.kind, "view").allowed):
         return not_found(place)
     if law.decide(place.roles, place.kind, act).frozen:
         return Suspended(

@@ -64,12 +64,19 @@ def _bridge(stream: TextIO, level: int, rendering: Sequence[Processor]) -> None:
     root = logging.getLogger()
     root.handlers = [each for each in root.handlers if not isinstance(each, LibraryHandler)] + [handler]
     root.setLevel(level)
-    for name in ("uvicorn", "uvicorn.error"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
+    for name in list(root.manager.loggerDict):
+        if name.split(".")[0] in TALKATIVE:
+            _hand_on(logging.getLogger(name))
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     logging.getLogger("uvicorn.access").disabled = True  # api.requests writes these lines
+
+
+def _hand_on(library: logging.Logger) -> None:
+    """Undoes what a library set up for itself: its lines go up to the root, its level is that of the one above."""
+    library.handlers.clear()
+    library.propagate, library.disabled = True, False
+    library.setLevel(logging.NOTSET)
 
 
 def _common() -> list[Processor]:

@@ -19,7 +19,6 @@ from registry.organizations import founding, reading
 from registry.organizations.reading import OrganizationView
 from registry.repositories import reading as repositories
 
-
 GUEST = {"organization.guest", "flag.suspended"}
 """What those hold who reach an organization only through one of its repositories."""
 

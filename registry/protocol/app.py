@@ -83,10 +83,11 @@ class Registry:
         handler = handlers.get(scope["method"])
         if handler is None:
             raise MethodUnknown(f"{scope['method']} is not understood here.", allow=list(handlers))
-        call.actor = await self._caller(call)
         call.reference = unquote(found.get("reference", ""))
         if "name" in found:
             call.about(found["name"])
+        # After the name is known: a challenge must name the repository also to whose token has ended.
+        call.actor = await self._caller(call)
         return await handler(call)
 
     async def _caller(self, call: Call) -> Actor:

@@ -10,6 +10,8 @@ from registry.accounts.credentials import looks_like_secret
 from registry.actors import ANONYMOUS, Actor, Origin
 from registry.deciding import ScopeMissing
 from registry.errors import Refusal, Unauthenticated
+from registry.oci.errors import NameInvalid
+from registry.oci.reference import check_repository_path
 from registry.protocol.calls import Door
 from registry.settings import Settings
 
@@ -36,11 +38,8 @@ def challenge(settings: Settings, refusal: Refusal, request: Request, name: str)
     """
     parts = [f'Bearer realm="{settings.address}/token"', f'service="{settings.registry_host}"']
     if name:
-        scope = f"repository:{name}:{_actions(request)}"
-        source = request.query_params.get("from")
-        if source and request.query_params.get("mount") and '"' not in source:
-            scope += f" repository:{source}:pull"
-        parts.append(f'scope="{scope}"')
+        scopes = [f"repository:{name}:{_actions(request)}", *_of_source(request, refusal, name)]
+        parts.append(f'scope="{" ".join(scopes)}"')
     elif request.url.path == "/v2/_catalog":
         parts.append('scope="registry:catalog:*"')
     if isinstance(refusal, ScopeMissing):
@@ -50,7 +49,28 @@ def challenge(settings: Settings, refusal: Refusal, request: Request, name: str)
     return {"WWW-Authenticate": ",".join(parts)}
 
 
+def _of_source(request: Request, refusal: Refusal, name: str) -> list[str]:
+    """What a mount needs besides: to pull from where the blob is, be that said or found out."""
+    if isinstance(refusal, ScopeMissing):
+        needed = str(refusal.detail["scope"])
+        return [] if needed.startswith(f"repository:{name}:") else [needed]
+    source = request.query_params.get("from", "")
+    if "mount" not in request.query_params or not _is_name(source):
+        return []
+    return [f"repository:{source}:pull"]
+
+
+def _is_name(text: str) -> bool:
+    try:
+        check_repository_path(text)
+    except NameInvalid:
+        return False
+    return True
+
+
 def _actions(request: Request) -> str:
+    if "/blobs/uploads" in request.url.path:
+        return "pull,push"
     if request.method == "HEAD" and "/blobs/" in request.url.path:
         return FIRST_OF_A_PUSH
     return ACTIONS.get(request.method, "pull,push")

@@ -32,7 +32,8 @@ async def get(call: Call) -> Response:
     try:
         asked = parse_range(call.request.headers.get("range", ""), size)
     except RangeInvalid:
-        return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{size}"})
+        # None of the others: a cache must not keep this for the blob.
+        return Response(status_code=416, headers={"Accept-Ranges": "bytes", "Content-Range": f"bytes */{size}"})
     start, end = asked or (0, size - 1)
     headers["Content-Length"] = str(end - start + 1)
     if asked:

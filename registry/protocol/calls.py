@@ -56,7 +56,8 @@ class Call:
         self.organization, self.repository = check_repository_path(name)
 
     def query(self, name: str) -> str | None:
-        return self.request.query_params.get(name)
+        value = self.request.query_params.get(name)
+        return None if value is None else storable(value)
 
     @property
     def length(self) -> int | None:
@@ -74,6 +75,11 @@ class Call:
                 yield body
             if not message.get("more_body"):
                 return
+
+
+def storable(text: str) -> str:
+    """Without NUL, which PostgreSQL cannot hold; it becomes what bytes that are no UTF-8 have become before."""
+    return text.replace("\x00", "\ufffd")
 
 
 def origin_of(request: Request) -> Origin:

@@ -56,9 +56,10 @@ async def referrers(call: Call) -> Response:
         place = await finding.repository(work, *call.spot)
         try:
             work.require("pull", place)
-        except PlaceNotFound:
+        except PlaceNotFound as refusal:
             if call.actor.anonymous:
                 raise
+            await work.refused(refusal)
             page = Page([], False)
         else:
             page = await listing.referrers(work, place, subject, kind, call.query("last") or "", MOST_REFERRERS)

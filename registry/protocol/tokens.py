@@ -14,7 +14,7 @@ from registry.accounts import credentials, signing_in
 from registry.actors import ANONYMOUS, Actor
 from registry.errors import Invalid, SignInFailed
 from registry.oci.scopes import Scope, format_scope, parse_scopes
-from registry.protocol.calls import Call
+from registry.protocol.calls import Call, storable
 
 MOST_FORM_BYTES = 16 * 1024
 
@@ -24,7 +24,7 @@ class FormInvalid(Invalid):
 
 
 async def get(call: Call) -> Response:
-    scopes = parse_scopes(call.request.query_params.getlist("scope"))
+    scopes = _scopes(call.request.query_params.getlist("scope"))
     kind, _, value = call.request.headers.get("authorization", "").partition(" ")
     actor = ANONYMOUS
     if kind.lower() == "basic":
@@ -39,8 +39,8 @@ async def get(call: Call) -> Response:
 
 async def post(call: Call) -> Response:
     form = await _form(call)
-    fields = {name: values[0] for name, values in form.items()}
-    scopes = parse_scopes(form.get("scope", []))
+    fields = {name: storable(values[0]) for name, values in form.items()}
+    scopes = _scopes(form.get("scope", []))
     match fields.get("grant_type"):
         case "password":
             actor = await _sign_in(call, fields.get("username", ""), fields.get("password", ""))
@@ -51,6 +51,11 @@ async def post(call: Call) -> Response:
     offline = fields.get("access_type") == "offline"
     granted = " ".join(format_scope(scope) for scope in scopes)
     return await _answer(call, actor, scopes, offline=offline, granted=granted)
+
+
+def _scopes(values: list[str]) -> list[Scope]:
+    """Each once: a token is sent along with every request. Raises `ScopeInvalid`."""
+    return list(dict.fromkeys(parse_scopes(values)))
 
 
 async def _form(call: Call) -> dict[str, list[str]]:

@@ -7,22 +7,18 @@ from uuid import UUID
 
 from starlette.responses import Response
 
+from registry import deciding
 from registry.access import finding
+from registry.deciding import ScopeMissing
 from registry.errors import Refusal
 from registry.oci.digest import Digest, hasher, parse_digest
 from registry.oci.errors import DigestInvalid, SizeInvalid
 from registry.oci.ranges import parse_content_range
 from registry.oci.reference import check_repository_path
 from registry.protocol.calls import Call
-from registry.repositories import creating, uploading
+from registry.repositories import creating, listing, uploading
 from registry.repositories.receiving import Incoming, Receiver
 from registry.work import Work
-
-# Where a blob is looked for when a client asks to mount it without saying from where: the newest few that hold it.
-HOLDERS = """
-    SELECT o.name AS organization, r.name FROM repository_blob rb JOIN repository r ON r.id = rb.repository_id
-    JOIN organization o ON o.id = r.organization_id WHERE rb.digest = $1 ORDER BY rb.linked_at DESC LIMIT 10
-"""
 
 
 async def post(call: Call) -> Response:
@@ -41,20 +37,20 @@ async def post(call: Call) -> Response:
         upload = await uploading.start(work, place, call.length if whole else None, algorithm)
     if whole is None:
         return _accepted(call, upload, 0)
-    await _receiver(call).close(_incoming(call, upload, None), whole)
+    await _receiver(call).store(_incoming(call, upload), whole)
     return _created(call, whole)
 
 
 async def patch(call: Call) -> Response:
     upload = _upload(call)
-    received = await _receiver(call).append(_incoming(call, upload, _start(call)))
+    received = await _receiver(call).append(_incoming(call, upload))
     return _accepted(call, upload, received)
 
 
 async def put(call: Call) -> Response:
     upload = _upload(call)
     digest = _one_digest(call.request.query_params.getlist("digest"))
-    await _receiver(call).close(_incoming(call, upload, _start(call)), digest)
+    await _receiver(call).close(_incoming(call, upload), digest)
     return _created(call, digest)
 
 
@@ -79,25 +75,38 @@ async def delete(call: Call) -> Response:
 
 def state(call: Call, received: int) -> dict[str, str]:
     """Where the upload stands. An empty one says 0-0, as docker expects."""
-    return _headers(call, call.reference, received)
+    return _headers(call, str(_upload(call)), received)
 
 
 async def _mount(call: Call, digest: Digest) -> bool:
-    """Links the blob if the caller may read it somewhere; whatever speaks against it looks like an absent blob."""
+    """Links the blob if the caller may read it somewhere; whatever speaks against it looks like an absent blob.
+
+    Raises `ScopeMissing` where nothing but the token speaks against it.
+    """
+    beyond: ScopeMissing | None = None
     async with call.begin() as work:
         work.attempt("image.push", call.name)
         target = await creating.ensure(work, *call.spot)
         for organization, repository in await _sources(call, work, digest):
             source = await finding.repository(work, organization, repository)
-            if work.allows("pull", source) and await uploading.mount(work, source, target, digest):
-                return True
+            try:
+                deciding.decide(work.law, work.actor, "pull", source)
+            except ScopeMissing as refusal:
+                beyond = beyond or refusal
+            except Refusal:
+                continue
+            else:
+                if await uploading.mount(work, source, target, digest):
+                    return True
+        if beyond:
+            raise beyond
     return False
 
 
 async def _sources(call: Call, work: Work, digest: Digest) -> list[tuple[str, str]]:
     said = call.query("from")
     if said is None:
-        return [(row["organization"], row["name"]) for row in await work.fetch(HOLDERS, digest)]
+        return await listing.holders(work, digest)
     try:
         return [check_repository_path(said)]
     except Refusal:
@@ -108,8 +117,17 @@ def _receiver(call: Call) -> Receiver:
     return Receiver(call.foundation, call.actor, call.origin)
 
 
-def _incoming(call: Call, upload: UUID, start: int | None) -> Incoming:
-    return Incoming(*call.spot, upload, call.chunks(), start, call.length)
+def _incoming(call: Call, upload: UUID) -> Incoming:
+    """A Content-Range says where a chunk begins, and how long it is where nothing else does. Raises `RangeInvalid`, and
+    `SizeInvalid` when it contradicts the Content-Length."""
+    header = call.request.headers.get("content-range")
+    if header is None:
+        return Incoming(*call.spot, upload, call.chunks(), None, call.length)
+    start, end = parse_content_range(header)
+    length = end - start + 1
+    if call.length not in {None, length}:
+        raise SizeInvalid(f"Content-Range speaks of {length} bytes, Content-Length of {call.length}; send them alike.")
+    return Incoming(*call.spot, upload, call.chunks(), start, length)
 
 
 def _upload(call: Call) -> UUID:
@@ -117,19 +135,6 @@ def _upload(call: Call) -> UUID:
         return UUID(call.reference)
     except ValueError:
         raise uploading.unknown() from None
-
-
-def _start(call: Call) -> int | None:
-    """Where the chunk says it begins. Raises `RangeInvalid`, and `SizeInvalid` when it contradicts its length."""
-    header = call.request.headers.get("content-range")
-    if header is None:
-        return None
-    start, end = parse_content_range(header)
-    if call.length is not None and end - start + 1 != call.length:
-        raise SizeInvalid(
-            f"Content-Range speaks of {end - start + 1} bytes, Content-Length of {call.length}; send them alike."
-        )
-    return start
 
 
 def _one_digest(values: list[str]) -> Digest:
@@ -152,5 +157,4 @@ def _headers(call: Call, upload: str, received: int) -> dict[str, str]:
         "Location": f"/v2/{call.name}/blobs/uploads/{upload}",
         "Range": f"0-{max(received - 1, 0)}",
         "Docker-Upload-UUID": upload,
-        "Content-Length": "0",
     }

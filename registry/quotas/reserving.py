@@ -38,6 +38,12 @@ UNLINK = """
         WHERE b.organization_id = $1 AND b.digest = gone.digest RETURNING b.digest, b.links, b.size)
     SELECT digest, size FROM left_over WHERE links <= 0
 """
+NAMES = {
+    "account": "SELECT name FROM account WHERE id = $1",
+    "organization": "SELECT name FROM organization WHERE id = $1",
+    "repository": "SELECT o.name || '/' || r.name FROM repository r JOIN organization o ON o.id = r.organization_id"
+    " WHERE r.id = $1",
+}
 DROP = "DELETE FROM organization_blob WHERE organization_id = $1 AND digest = ANY($2::text[])"
 
 
@@ -130,8 +136,7 @@ def _scopes(key: Key, place: Place) -> Iterable[tuple[str, UUID]]:
 
 async def _exceeded(work: Work, key: Key, row: Any) -> QuotaExceeded:
     kind, scope = row["at_kind"], row["at_id"]
-    tables = {"account": "account", "organization": "organization", "repository": "repository"}
-    name = await work.fetchval(f"SELECT name FROM {tables[kind]} WHERE id = $1", scope)
+    name = await work.fetchval(NAMES[kind], scope)
     limit, used, requested = row["at_hard"], row["at_charged"], row["at_requested"]
     return QuotaExceeded(
         quotas.exceeded(key, f"{kind} '{name}'", limit, used, requested),

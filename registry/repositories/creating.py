@@ -8,6 +8,7 @@ from typing import Any
 from policies import naming
 from policies.quotas import Key
 from registry.access import finding
+from registry.deciding import PlaceNotFound
 from registry.errors import Conflict, Invalid
 from registry.places import Place
 from registry.quotas import reserving
@@ -62,7 +63,12 @@ async def ensure(work: Work, organization: str, name: str) -> Place:
         with suppress(RepositoryTaken):
             await _create(work, organization, name, "PRIVATE", "OTHER", "")
         place = await finding.repository(work, organization, name)
-    work.require("push", place)
+    try:
+        work.require("push", place)
+    except PlaceNotFound:
+        # What is hidden is refused in the words in which making it would have been.
+        work.require("create_repository", await finding.organization(work, organization))
+        raise
     await finding.hold(work, place)
     return place
 

@@ -17,6 +17,7 @@ from registry.repositories.creating import read_repository
 from registry.repositories.tables import Repository
 from registry.work import Work
 
+HELD = "SELECT 1 FROM manifest WHERE repository_id = $1 AND digest = $2 FOR UPDATE"
 USED = "SELECT manifest_digest FROM manifest_part WHERE repository_id = $1 AND digest = $2 AND kind = 'BLOB' LIMIT 1"
 # What is given back is what goes in this statement: of what another change takes out or adds to at this moment, a
 # look beforehand would tell wrongly.
@@ -51,10 +52,11 @@ async def delete_manifest(work: Work, place: Place, digest: Digest) -> None:
     work.attempt("image.delete", f"{place.name}@{digest}", place=place, digest=digest)
     work.require("delete_tag", place)
     await finding.hold(work, place)
-    tags = await work.fetch("DELETE FROM tag WHERE repository_id = $1 AND digest = $2 RETURNING name", place.id, digest)
-    gone = await work.execute("DELETE FROM manifest WHERE repository_id = $1 AND digest = $2", place.id, digest)
-    if not gone:
+    # First, so that whoever is pointing a tag at it has done so, or finds it gone.
+    if await work.fetchval(HELD, place.id, digest) is None:
         raise ManifestUnknown(f"Repository '{place.name}' has no manifest {digest}.")
+    tags = await work.fetch("DELETE FROM tag WHERE repository_id = $1 AND digest = $2 RETURNING name", place.id, digest)
+    await work.execute("DELETE FROM manifest WHERE repository_id = $1 AND digest = $2", place.id, digest)
     await reserving.unlink(work, [digest], place)
     names = [row["name"] for row in tags]
     await work.execute("DELETE FROM pull_count WHERE repository_id = $1 AND tag = ANY($2::text[])", place.id, names)

@@ -29,6 +29,17 @@ CATALOG = f"""
     WHERE r.id IN ({VISIBLE}) AND (o.name || '/' || r.name) COLLATE "C" > $4
     ORDER BY (o.name || '/' || r.name) COLLATE "C" LIMIT $5
 """
+# The newest repositories that hold a blob, of those the actor may see. Only so many are looked at, each by its id in a
+# subquery of its own: the time it takes must not tell how many hidden ones hold it.
+HOLDERS = f"""
+    SELECT o.name AS organization, r.name
+    FROM (
+        SELECT repository_id, linked_at FROM repository_blob WHERE digest = $4 ORDER BY linked_at DESC LIMIT 100
+    ) AS rb
+    JOIN repository r ON r.id = rb.repository_id JOIN organization o ON o.id = r.organization_id
+    WHERE (SELECT true FROM ({VISIBLE}) AS v WHERE v.id = r.id LIMIT 1)
+    ORDER BY rb.linked_at DESC LIMIT 10
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,12 @@ async def catalog(work: Work, after: str, limit: int) -> Page:
     """Full names of the repositories the actor may see."""
     rows = await work.fetch(CATALOG, work.actor.user_id, work.now, work.settings.anonymous_pull, after, limit + 1)
     return _page([row["name"] for row in rows], limit)
+
+
+async def holders(work: Work, digest: Digest) -> list[tuple[str, str]]:
+    """Organization and name of repositories that hold a blob and that the actor may see, the newest few first."""
+    rows = await work.fetch(HOLDERS, work.actor.user_id, work.now, work.settings.anonymous_pull, digest)
+    return [(row["organization"], row["name"]) for row in rows]
 
 
 def _page(items: list[Any], limit: int) -> Page:

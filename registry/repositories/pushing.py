@@ -27,8 +27,9 @@ MANIFESTS_HERE = """
     SELECT digest, size, total_size FROM manifest
     WHERE repository_id = $1 AND digest = ANY($2::text[]) FOR KEY SHARE
 """
-# Two pushes of the same manifest: the second waits for the first, and finds it done.
-KNOWN = "SELECT 1 FROM manifest WHERE repository_id = $1 AND digest = $2"
+# Two pushes of the same manifest: the second waits for the first, and finds it done. One that is being deleted is
+# waited for too, and found gone.
+KNOWN = "SELECT 1 FROM manifest WHERE repository_id = $1 AND digest = $2 FOR KEY SHARE"
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 PARTS = """
     INSERT INTO manifest_part (repository_id, manifest_digest, digest, kind)

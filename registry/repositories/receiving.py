@@ -76,6 +76,16 @@ class Receiver:
         staging = await self._take(mine, incoming)
         return await self._finish(mine, staging, digest)
 
+    async def store(self, incoming: Incoming, digest: Digest) -> int:
+        """As `close`, for a blob that comes with the request that began its upload. Where that fails nothing is kept:
+        nobody has been told of the upload, so nobody can go on with it."""
+        try:
+            return await self.close(incoming, digest)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._forget(incoming)
+            raise
+
     @asynccontextmanager
     async def _claiming(self, incoming: Incoming) -> AsyncIterator[Work]:
         """A transaction for a claim. When its length is refused, what came before it goes too."""
@@ -83,11 +93,7 @@ class Receiver:
             async with self._begin() as work:
                 yield work
         except (QuotaExceeded, BlobTooLarge):
-            with suppress(UploadUnknown, UploadBusy):
-                async with self._begin() as work:
-                    place = await finding.repository(work, incoming.organization, incoming.repository)
-                    await uploading.cancel(work, place, incoming.upload)
-                await self.foundation.blobs.discard_upload(incoming.upload)
+            await self._forget(incoming)
             raise
 
     async def _claim(self, work: Work, incoming: Incoming) -> Claim:
@@ -189,6 +195,14 @@ class Receiver:
         async with self._begin() as work:
             await uploading.drop(work, mine)
         await self.foundation.blobs.discard_upload(mine.upload)
+
+    async def _forget(self, incoming: Incoming) -> None:
+        """Ends the upload, unless it has ended or another request moves it."""
+        with suppress(UploadUnknown, UploadBusy):
+            async with self._begin() as work:
+                place = await finding.repository(work, incoming.organization, incoming.repository)
+                await uploading.cancel(work, place, incoming.upload)
+            await self.foundation.blobs.discard_upload(incoming.upload)
 
     async def _size_if_done(self, work: Work, incoming: Incoming, digest: Digest) -> int | None:
         place = await self._place(work, incoming)

@@ -20,6 +20,12 @@ POINT = """
     RETURNING (SELECT digest FROM before) AS before, t.xmax = 0 AS fresh
 """
 
+# The manifest is locked, not the tag: it must not go before another tag points at it.
+SOURCE = """
+    SELECT m.digest FROM tag t JOIN manifest m USING (repository_id, digest)
+    WHERE t.repository_id = $1 AND t.name = $2 FOR KEY SHARE OF m
+"""
+
 
 class TagNotFound(NotFound):
     code = "NOT_FOUND"
@@ -64,9 +70,7 @@ async def retag(work: Work, place: Place, source: str, name: str, *, override: b
     work.require("push", place)
     check_tag(name)
     await finding.hold(work, place)
-    digest = await work.fetchval(
-        "SELECT digest FROM tag WHERE repository_id = $1 AND name = $2 FOR KEY SHARE", place.id, source
-    )
+    digest = await work.fetchval(SOURCE, place.id, source)
     if digest is None:
         raise absent(place, source)
     before = await point(work, place, [name], digest, override=override)

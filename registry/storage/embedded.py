@@ -10,7 +10,6 @@ is there and goes on.
 """
 
 import asyncio
-import signal
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import asyncpg
 
 from registry.storage import postgres_binaries, postgres_folder, postmaster
 from registry.storage.postgres_binaries import CannotStart
-from registry.storage.postgres_folder import OWNER, PORT
+from registry.storage.postgres_folder import OWNER, PORT, Held
 from registry.storage.postmaster import POLL_SECONDS, Postmaster
 
 __all__ = ["CannotStart", "Limits", "Server", "running", "start", "stop"]
@@ -98,13 +97,21 @@ async def _started(folder: Path, durable: bool, limits: Limits) -> Server:
     if (adopted := await _adopt(folder / "data", limits)) is not None:
         await _furnish(adopted, durable, limits)
         return adopted
-    pid = await _launch(folder, durable, limits)
+    try:
+        pid = await _launch(folder, durable, limits)
+    except Held:
+        # Its launcher may have been killed before it wrote its record: by now it did, or it never will.
+        if (late := await _adopt(folder / "data", limits)) is None:
+            raise
+        await _furnish(late, durable, limits)
+        return late
     try:
         server = await _ready(pid, folder, limits)
         await _furnish(server, durable, limits)
     except BaseException:
-        # Whoever asked has given up and knows no pid to stop. The next start waits until it is gone.
-        postmaster.send(pid, folder / "data", signal.SIGINT)
+        # Whoever asked has given up and knows no pid to stop.
+        with anyio.CancelScope(shield=True):
+            await postmaster.end(pid, folder / "data", limits.stopping)
         raise
     return server
 
@@ -149,7 +156,7 @@ async def _launch(folder: Path, durable: bool, limits: Limits) -> int:
         except asyncio.CancelledError:
             # The thread cannot be called back: wait for what it starts, or nobody would know of it.
             with anyio.CancelScope(shield=True), suppress(CannotStart, OSError):
-                postmaster.send(await launching, folder / "data", signal.SIGINT)
+                await postmaster.end(await launching, folder / "data", limits.stopping)
             raise
 
 

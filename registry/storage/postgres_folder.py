@@ -43,6 +43,10 @@ log_min_messages = log
 """
 
 
+class Held(CannotStart):
+    """A lock was not given up in time."""
+
+
 def version_of(data: Path) -> int | None:
     """The major version that made the data; None where nothing was made yet.
 
@@ -175,11 +179,11 @@ def last_words(log: Path) -> str:
 
 @asynccontextmanager
 async def locked(path: Path, within_seconds: float) -> AsyncIterator[int]:
-    """The open file that is locked, until the last process that inherited it has closed it."""
+    """The open file that is locked, until the last process that inherited it has closed it. Raises Held."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         if not await comes_true(lambda: _lock(file), within_seconds):
-            raise CannotStart(f"Another process holds {path}: wait until it is done, or stop it, and start again.")
+            raise Held(f"Another process holds {path}: wait until it is done, or stop it, and start again.")
         yield file
     finally:
         os.close(file)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -131,9 +132,15 @@ async def end(pid: int, data: Path, within_seconds: float) -> None:
     quickly = min(within_seconds, QUICK_SECONDS)
     steps = ((signal.SIGINT, within_seconds), (signal.SIGQUIT, quickly), (signal.SIGKILL, QUICK_SECONDS))
     for number, seconds in steps:
-        send(pid, data, number)
-        if await comes_true(lambda: not is_alive(pid, data), seconds):
+        if await comes_true(partial(_ended, pid, data, number), seconds):
             return
+
+
+def _ended(pid: int, data: Path, number: signal.Signals) -> bool:
+    """Sends the signal each time it asks. SIGINT may be ignored from birth, as by what a script starts in its
+    background, and then it is lost until the postmaster has come as far as to catch it."""
+    send(pid, data, number)
+    return not is_alive(pid, data)
 
 
 async def comes_true(happened: Callable[[], bool], within_seconds: float) -> bool:

@@ -8,18 +8,23 @@ import pytest
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from registry.logging import set_up_logging
+from registry.logging import TALKATIVE, set_up_logging
 from registry.settings import Settings
 
 
 @pytest.fixture(autouse=True)
 def untouched_logging() -> Iterator[None]:
-    root, access = logging.getLogger(), logging.getLogger("uvicorn.access")
-    handlers, level, disabled = list(root.handlers), root.level, access.disabled
+    """A test that sets up logging puts it back: the next one may count on what the process began with."""
+    touched = [
+        logging.getLogger(name)
+        for name in (None, *TALKATIVE, "uvicorn.error", "uvicorn.access", "alembic.runtime.migration")
+    ]
+    before = [(list(each.handlers), each.level, each.propagate, each.disabled) for each in touched]
     yield
     structlog.reset_defaults()
-    root.handlers, access.disabled = handlers, disabled
-    root.setLevel(level)
+    for each, (handlers, level, propagate, disabled) in zip(touched, before, strict=True):
+        each.handlers, each.propagate, each.disabled = handlers, propagate, disabled
+        each.setLevel(level)
 
 
 @pytest.fixture
@@ -52,9 +57,27 @@ def test_every_line_of_a_request_carries_its_id(lines: io.StringIO) -> None:
 
 
 def test_lines_of_libraries_take_the_same_form(lines: io.StringIO) -> None:
-    logging.getLogger("uvicorn.error").info("Started on %s", "127.0.0.1")
+    logging.getLogger("asyncio").info("Started on %s", "127.0.0.1")
     line = last(lines)
-    assert (line["level"], line["room"], line["event"]) == ("info", "uvicorn.error", "Started on 127.0.0.1")
+    assert (line["level"], line["room"], line["event"]) == ("info", "asyncio", "Started on 127.0.0.1")
+
+
+@pytest.mark.parametrize("library", ["uvicorn.error", "alembic.runtime.migration", "casbin"])
+@pytest.mark.parametrize("set_up_for_itself", [False, True])
+def test_talkative_libraries_are_heard_only_when_something_is_wrong(library: str, set_up_for_itself: bool) -> None:
+    """Whatever they set up for themselves before."""
+    lines, elsewhere, logger = io.StringIO(), io.StringIO(), logging.getLogger(library)
+    if set_up_for_itself:
+        logger.addHandler(logging.StreamHandler(elsewhere))
+        logger.propagate, logger.disabled = False, True
+        logger.setLevel(logging.DEBUG)
+    set_up_logging(Settings(log_format="json", log_level="info"), lines)
+    logger.info("I begin")
+    assert lines.getvalue() == ""
+    logger.warning("hm")
+    line = last(lines)
+    assert (line["level"], line["room"], line["event"]) == ("warning", library, "hm")
+    assert elsewhere.getvalue() == ""
 
 
 def test_uvicorns_own_access_lines_are_off(lines: io.StringIO) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 
 import anyio
 import httpx2
+from anyio.abc import ByteStream
 
 from tests.support.images import CONFIG, LAYER, MANIFEST
 from tests.support.server import Server
 from tests.support.world import Person
-
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -130,7 +130,9 @@ async def spoken(tidewaiter: Server, request: bytes) -> bytes:
     return answer
 
 
-async def cut_short(tidewaiter: Server, request: bytes) -> None:
-    """Sends the bytes and hangs up before the server has answered."""
+@asynccontextmanager
+async def hanging_up(tidewaiter: Server, request: bytes) -> AsyncIterator[ByteStream]:
+    """Sends the bytes, and cuts the connection when the block is left."""
     async with await anyio.connect_tcp("127.0.0.1", tidewaiter.port) as connection:
         await connection.send(request)
+        yield connection

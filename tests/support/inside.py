@@ -45,9 +45,10 @@ class Household:
                 await creating.ensure(work, self.name, repository)
 
     async def hold(self, repository: str, size: int) -> uploading.Claim:
-        """A claimed upload of an announced size."""
+        """A claimed upload of an announced size; the repository is made if it is not there."""
         async with self.begin() as work:
-            place = await self.place(work, repository)
+            work.attempt("image.push", f"{self.name}/{repository}")
+            place = await creating.ensure(work, self.name, repository)
             upload = await uploading.start(work, place, size, "sha256")
             return await uploading.claim(work, place, upload, None)
 

@@ -23,12 +23,14 @@ STATEMENTS = re.compile(r"^db_client_operation_duration_seconds_count\{.*\} (\S+
 class Cast:
     """An account with its people, and people of another. Levels are held on both organizations of the account.
 
-    What becomes public belongs into the second, `open`: the first shows strangers nothing.
+    What becomes public belongs into the second, `open`: the first shows strangers nothing. `receiver` is an account
+    that nobody signs in to.
     """
 
     acme: Tenant
     open: Tenant
     other: Tenant
+    receiver: str
     manager: Person
     writer: Person
     reader: Person

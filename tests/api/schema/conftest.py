@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.api.schema.asking import Cast, change
+from tests.api.schema.asking import ADMIN, Cast, change
 from tests.support import world
 from tests.support.server import Server
 
@@ -14,9 +14,12 @@ async def cast(tidewaiter: Server) -> Cast:
     acme = await world.tenant(tidewaiter, "cast")
     open = replace(acme, organization=f"{acme.organization}-open")
     await change(tidewaiter, "createOrganization", acme.owner, name=open.organization)
+    receiver = f"{acme.account}-receiver"
+    await change(tidewaiter, "createAccount", ADMIN, name=receiver, ownerName=receiver, ownerPassword="nobody signs in")
     cast = Cast(
         acme=acme,
         open=open,
+        receiver=receiver,
         other=await world.tenant(tidewaiter, "cast-other"),
         manager=await world.user(acme, "manager", "MANAGE"),
         writer=await world.user(acme, "writer", "WRITE"),

@@ -64,7 +64,7 @@ def nested(levels: int) -> str:
         ("{ ...a } fragment a on Query { ...a }", "INVALID_QUERY"),
         ("{ viewer " + "@skip(if: false) " * 21 + "{ tokenLevel } }", "QUERY_TOO_LONG"),
         (
-            "{ organizations(first: 100) { nodes { repositories(first: 100) { nodes { tags { nodes { name } } } } } } }",
+            "{ organizations(first: 99) { nodes { repositories(first: 99) { nodes { tags { nodes { name } } } } } } }",
             "COST_EXCEEDED",
         ),
         ("{ viewer { user { " + "name " * 3000 + "} } }", "SYNTAX_ERROR"),

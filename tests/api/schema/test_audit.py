@@ -1,5 +1,6 @@
 """The audit log through GraphQL: who reads what of it, filtered, newest first."""
 
+import secrets
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,8 +28,9 @@ async def entries(tidewaiter: Server, by: Person, first: int = 50, **wanted: Any
     return list(found["auditLog"]["nodes"])
 
 
-async def busy_tenant(tidewaiter: Server) -> tuple[Tenant, Person]:
-    """A tenant where something was done, something denied, and something in vain."""
+@pytest.fixture(scope="session")
+async def busy(tidewaiter: Server) -> tuple[Tenant, Person]:
+    """A tenant and a reader, where something was done, something denied, and something in vain."""
     tenant = await world.tenant(tidewaiter, "busy")
     reader = await world.user(tenant, "reader", "READ")
     place = {"organization": tenant.organization, "name": "web"}
@@ -38,8 +40,8 @@ async def busy_tenant(tidewaiter: Server) -> tuple[Tenant, Person]:
     return tenant, reader
 
 
-async def test_what_was_done_denied_and_failed(tidewaiter: Server) -> None:
-    tenant, reader = await busy_tenant(tidewaiter)
+async def test_what_was_done_denied_and_failed(tidewaiter: Server, busy: tuple[Tenant, Person]) -> None:
+    tenant, reader = busy
     failed, denied, done = await entries(tidewaiter, tenant.owner, action="repository.create")
     assert [entry["outcome"] for entry in (failed, denied, done)] == ["FAILED", "DENIED", "ALLOWED"]
     assert [entry["reasonCode"] for entry in (failed, denied, done)] == ["NAME_TAKEN", "DENIED", None]
@@ -51,16 +53,16 @@ async def test_what_was_done_denied_and_failed(tidewaiter: Server) -> None:
     assert done["requestId"] != denied["requestId"]
 
 
-async def test_the_newest_comes_first(tidewaiter: Server) -> None:
-    tenant, _ = await busy_tenant(tidewaiter)
+async def test_the_newest_comes_first(tidewaiter: Server, busy: tuple[Tenant, Person]) -> None:
+    tenant, _ = busy
     found = await entries(tidewaiter, tenant.owner)
     assert [entry["index"] for entry in found] == sorted((entry["index"] for entry in found), reverse=True)
     times = [datetime.fromisoformat(entry["time"]) for entry in found]
     assert times == sorted(times, reverse=True)
 
 
-async def test_the_log_is_filtered(tidewaiter: Server) -> None:
-    tenant, reader = await busy_tenant(tidewaiter)
+async def test_the_log_is_filtered(tidewaiter: Server, busy: tuple[Tenant, Person]) -> None:
+    tenant, reader = busy
     whole = await entries(tidewaiter, tenant.owner)
 
     async def indexes(**wanted: Any) -> list[int]:
@@ -95,8 +97,8 @@ async def test_who_reads_the_log(tidewaiter: Server, cast: Cast) -> None:
         assert (of_acme == DONE) is (role in {"owner", "admin"}), (role, of_acme)
 
 
-async def test_a_tenant_reads_nothing_of_another(tidewaiter: Server, cast: Cast) -> None:
-    tenant, _ = await busy_tenant(tidewaiter)
+async def test_a_tenant_reads_nothing_of_another(tidewaiter: Server, cast: Cast, busy: tuple[Tenant, Person]) -> None:
+    tenant, _ = busy
     target = f"{tenant.organization}*"
     assert await entries(tidewaiter, cast.other.owner, target=target) == []
     assert len(await entries(tidewaiter, ADMIN, target=target)) > 0
@@ -104,19 +106,20 @@ async def test_a_tenant_reads_nothing_of_another(tidewaiter: Server, cast: Cast)
         assert await code_of(tidewaiter, LOG, cast.other.owner, filter={"account": account}) == "NOT_FOUND"
 
 
-async def test_an_access_key_is_named_beside_its_user(tidewaiter: Server) -> None:
-    tenant, _ = await busy_tenant(tidewaiter)
+async def test_an_access_key_is_named_beside_its_user(tidewaiter: Server, cast: Cast) -> None:
+    tenant = cast.acme
     made = await change(tidewaiter, "createAccessKey", tenant.owner, "accessKey { id } secret", name="ci")
+    name = f"by-key-{secrets.token_hex(4)}"
     key = Person(tenant.owner.name, made["secret"])
-    await change(tidewaiter, "createRepository", key, organization=tenant.organization, name="by-key")
-    (entry,) = await entries(tidewaiter, tenant.owner, target=f"{tenant.organization}/by-key")
+    await change(tidewaiter, "createRepository", key, organization=tenant.organization, name=name)
+    (entry,) = await entries(tidewaiter, tenant.owner, target=f"{tenant.organization}/{name}")
     assert entry["actor"]["accessKey"] == made["accessKey"]["id"]
     assert made["secret"] not in str(await entries(tidewaiter, tenant.owner))
 
 
 @pytest.mark.parametrize("name", ["setPassword", "createUser"])
-async def test_no_password_is_kept(tidewaiter: Server, name: str) -> None:
-    tenant, reader = await busy_tenant(tidewaiter)
+async def test_no_password_is_kept(tidewaiter: Server, cast: Cast, name: str) -> None:
+    tenant, reader = cast.acme, await world.user(cast.acme, secrets.token_hex(4))
     secret = "never to be written down"
     given = {"user": reader.name} if name == "setPassword" else {"account": tenant.account, "name": f"{reader.name}2"}
     await change(tidewaiter, name, tenant.owner, **given, password=secret)
@@ -125,8 +128,8 @@ async def test_no_password_is_kept(tidewaiter: Server, name: str) -> None:
     assert secret not in str(kept)
 
 
-async def test_a_failed_sign_in_names_whom_it_claimed(tidewaiter: Server) -> None:
-    tenant, reader = await busy_tenant(tidewaiter)
+async def test_a_failed_sign_in_names_whom_it_claimed(tidewaiter: Server, busy: tuple[Tenant, Person]) -> None:
+    _, reader = busy
     assert await code_of(tidewaiter, LOG, Person(reader.name, "wrong")) == "SIGN_IN_FAILED"
     (entry,) = await entries(tidewaiter, ADMIN, action="user.sign_in", actor=reader.name)
     assert (entry["outcome"], entry["reasonCode"]) == ("DENIED", "SIGN_IN_FAILED")

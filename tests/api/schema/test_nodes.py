@@ -26,9 +26,8 @@ async def ids_of(tidewaiter: Server, cast: Cast) -> dict[str, str]:
     name = f"web-{secrets.token_hex(4)}"
     await world.repository(cast.acme, name)
     place = {"organization": cast.acme.organization, "repository": name}
-    receiver = (await world.tenant(tidewaiter, "receiver")).account
     share = await change(
-        tidewaiter, "createShare", cast.manager, "share { id }", **place, account=receiver, forever=True
+        tidewaiter, "createShare", cast.manager, "share { id }", **place, account=cast.receiver, forever=True
     )
     key = await change(tidewaiter, "createAccessKey", cast.reader, "accessKey { id }", name="ci")
     found = await ask(

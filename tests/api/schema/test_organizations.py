@@ -25,15 +25,15 @@ async def test_a_new_organization(tidewaiter: Server) -> None:
     assert (made["repositoryCount"], made["sizeBytes"]) == (0, 0)
 
 
-async def test_who_makes_an_organization_of_an_account(tidewaiter: Server) -> None:
+async def test_who_makes_an_organization_of_an_account(tidewaiter: Server, cast: Cast) -> None:
     tenant = await world.tenant(tidewaiter, "founder")
-    colleague, stranger = await world.user(tenant, "colleague"), await world.tenant(tidewaiter, "stranger")
+    colleague = await world.user(tenant, "colleague")
 
     async def asked(person: world.Person) -> str:
         return await verdict(tidewaiter, "createOrganization", person, name=unique("org"), account=tenant.account)
 
     assert await asked(NOBODY) == "SIGN_IN_NEEDED"
-    assert await asked(stranger.owner) == "NOT_FOUND"
+    assert await asked(cast.other.owner) == "NOT_FOUND"
     assert await asked(colleague) == "DENIED"
     assert await asked(tenant.owner) == DONE
     assert await asked(ADMIN) == DONE
@@ -98,9 +98,8 @@ async def test_a_list_holds_what_its_reader_can_see(tidewaiter: Server, cast: Ca
             assert ({"name": cast.acme.organization} in nodes) is sees_it, role
 
 
-async def test_who_deletes_an_organization(tidewaiter: Server) -> None:
+async def test_who_deletes_an_organization(tidewaiter: Server, cast: Cast) -> None:
     tenant = await world.tenant(tidewaiter, "founder")
-    stranger = await world.tenant(tidewaiter, "stranger")
     writer = await world.user(tenant, "writer", "WRITE")
     manager = await world.user(tenant, "manager", "MANAGE")
 
@@ -108,7 +107,7 @@ async def test_who_deletes_an_organization(tidewaiter: Server) -> None:
         return await verdict(tidewaiter, "deleteOrganization", person, name=tenant.organization)
 
     assert await asked(NOBODY) == "SIGN_IN_NEEDED"
-    assert await asked(stranger.owner) == "NOT_FOUND"
+    assert await asked(cast.other.owner) == "NOT_FOUND"
     assert await asked(writer) == "DENIED"
     denied = await refusal(tidewaiter, "deleteOrganization", writer, "deletedId", name=tenant.organization)
     assert (denied["__typename"], denied["held"], denied["needed"]) == ("PermissionDeniedError", "WRITE", "MANAGE")

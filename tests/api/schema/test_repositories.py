@@ -309,11 +309,11 @@ async def test_repositories_are_filtered_and_sorted(tidewaiter: Server) -> None:
     assert await found(name="%") == []
 
 
-async def test_a_stranger_finds_only_what_is_public(tidewaiter: Server) -> None:
+async def test_a_stranger_finds_only_what_is_public(tidewaiter: Server, cast: Cast) -> None:
     tenant = await world.tenant(tidewaiter, "hidden")
     await world.repository(tenant, "open", "PUBLIC")
     await world.repository(tenant, "closed")
-    for person in (NOBODY, (await world.tenant(tidewaiter, "stranger")).owner):
+    for person in (NOBODY, cast.other.owner):
         found = await ask(tidewaiter, LIST, person, filter={"organization": tenant.organization})
         assert [node["name"] for node in found["repositories"]["nodes"]] == ["open"]
         assert found["repositories"]["totalCount"] == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.schema.asking import ADMIN, DONE, Cast, ask, change, code_of, refusal, verdict
+from tests.api.schema.asking import DONE, Cast, ask, change, code_of, refusal, verdict
 from tests.support import world
 from tests.support.server import Server
 from tests.support.world import Tenant
@@ -133,8 +133,6 @@ async def test_who_shares(tidewaiter: Server, cast: Cast, mutation: str) -> None
             break
     below = {"nobody": "SIGN_IN_NEEDED", "stranger": stranger, "colleague": "NOT_FOUND"}
     assert found == below | {"reader": "DENIED", "writer": "DENIED", "manager": DONE}
-    again = share | {"account": (await world.tenant(tidewaiter, "receiver")).account}
-    await change(tidewaiter, "createShare", ADMIN, **again, forever=True)
 
 
 async def test_who_sees_shares(tidewaiter: Server, cast: Cast) -> None:

@@ -74,7 +74,7 @@ async def working(ledger: Ledger) -> AsyncIterator[Ledger]:
 async def until(connection: asyncpg.Connection, question: str, *arguments: Any) -> Any:
     """The first answer to the question that is one."""
     with anyio.fail_after(PATIENCE_SECONDS):
-        while (found := await connection.fetchval(question, *arguments)) is None:  # noqa: ASYNC110
+        while (found := await connection.fetchval(question, *arguments)) is None:
             await anyio.sleep(0.01)
             # Else a transaction goes on seeing who was connected when it first looked.
             await connection.execute("SELECT pg_stat_clear_snapshot()")

@@ -1,4 +1,4 @@
-"""One account for all tests of the protocol that do not change what it may do; each test has a repository of its own."""
+"""One account for all tests of the protocol; each test has a repository of its own."""
 
 import secrets
 from collections.abc import AsyncIterator

@@ -117,16 +117,19 @@ async def test_a_blob_that_is_not_here_is_404(door: Door, web: str, method: str)
         assert NOWHERE in refusal(answer)["message"]
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-@pytest.mark.parametrize(
-    "digest",
-    ["sha256:abc", f"sha256:{'A' * 64}", f"md5:{'0' * 32}", "latest", f"sha256:{'0' * 65}", "%00", "sha256:%E4%BD%A0"],
+NO_DIGESTS = (
+    *("sha256:abc", f"sha256:{'A' * 64}", f"sha256:{'0' * 65}", f"md5:{'0' * 32}"),
+    *("latest", "%00", "sha256:%E4%BD%A0", f"sha256:{'%D9%A3' * 64}"),
 )
-async def test_a_digest_that_is_none_is_400(door: Door, web: str, method: str, digest: str) -> None:
-    answer = await door.request(method, f"/v2/{web}/blobs/{digest}")
-    assert answer.status_code == 400
-    if method != "HEAD":
-        assert refusal(answer)["code"] == "DIGEST_INVALID"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+async def test_a_digest_that_is_none_is_400(door: Door, web: str, method: str) -> None:
+    for digest in NO_DIGESTS:
+        answer = await door.request(method, f"/v2/{web}/blobs/{digest}")
+        assert answer.status_code == 400, digest
+        if method != "HEAD":
+            assert refusal(answer)["code"] == "DIGEST_INVALID", digest
 
 
 async def test_a_colon_may_come_percent_encoded(door: Door, web: str) -> None:

@@ -109,7 +109,7 @@ async def test_a_token_for_pulling_does_not_push(tidewaiter: Server, acme: Tenan
     assert f'scope="repository:{web}:pull,push",error="insufficient_scope"' in answer.headers["www-authenticate"]
 
 
-@pytest.mark.parametrize("token", ["garbage", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", "a.b.c.d.e", ""])
+@pytest.mark.parametrize("token", ["garbage", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", "a.b.c.d.e", "a.b"])
 async def test_what_is_no_token_of_this_registry_is_refused(tidewaiter: Server, web: str, token: str) -> None:
     """The scope stands in the challenge all the same: a client fetches its next token by it."""
     async with bearing(tidewaiter, token) as nobody:

@@ -75,7 +75,9 @@ async def test_of_many_who_delete_one_succeeds(door: Door, web: str) -> None:
         assert sorted(statuses) == [202] + [404] * 5
 
 
-async def test_pushing_and_deleting_one_manifest_at_once(door: Door, tidewaiter: Server, acme: Tenant, web: str) -> None:
+async def test_pushing_and_deleting_one_manifest_at_once(
+    door: Door, tidewaiter: Server, acme: Tenant, web: str
+) -> None:
     """Each is whole before or after the other: a tag that is there can be pulled, and nobody meets an error."""
     image = await door.push_image(web, "1.0", b"a layer")
     statuses: set[int] = set()

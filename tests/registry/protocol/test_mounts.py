@@ -57,7 +57,9 @@ async def test_it_is_looked_for_where_the_caller_may_read(
     assert answer.status_code == 201
 
 
-@pytest.mark.parametrize("source", ["", "&from={hidden}", "&from={absent}", "&from=", "&from=../..", "&from=%00", "&from=A/B"])
+@pytest.mark.parametrize(
+    "source", ["", "&from={hidden}", "&from={absent}", "&from=", "&from=../..", "&from=%00", "&from=A/B"]
+)
 async def test_what_cannot_be_read_looks_like_what_is_not_there(
     door: Door, tidewaiter: Server, other: Tenant, web: str, content: bytes, source: str
 ) -> None:

@@ -103,14 +103,13 @@ async def test_deletes_are_on_the_books(door: Door, tidewaiter: Server, acme: Te
     await door.push_blob(web, b"unused")
     for address in ("manifests/1.0", f"manifests/{digest_of(image)}", f"blobs/{digest_of(b'unused')}"):
         assert (await door.delete(f"/v2/{web}/{address}")).status_code == 202
-    for action, digest in (("tag.delete", image), ("image.delete", image), ("blob.delete", b"unused")):
-        organization = web.partition("/")[0]
-        found = [
-            entry["changes"]["digest"]
-            for entry in await entries(tidewaiter, acme, organization, action)
-            if web in entry["target"]
-        ]
-        assert found == [[digest_of(digest), None]], action
+    for action, target, content in (
+        ("tag.delete", f"{web}:1.0", image),
+        ("image.delete", f"{web}@{digest_of(image)}", image),
+        ("blob.delete", f"{web}@{digest_of(b'unused')}", b"unused"),
+    ):
+        (entry,) = await entries(tidewaiter, acme, target, action)
+        assert entry["changes"]["digest"] == [digest_of(content), None], action
 
 
 async def test_looking_at_referrers_one_may_not_see_is_on_the_books(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.handmade import Door, digest_of, refusal
+from tests.support.handmade import Door, digest_of, index_of, refusal
 from tests.support.images import MANIFEST
 
 # Byte order: digits, capitals, '_', small letters.
@@ -53,11 +53,11 @@ async def test_after_a_tag_that_is_not_there(door: Door, web: str, tagged: str) 
     assert (await door.get(f"{tagged}?last=zzz")).json() == {"name": web, "tags": []}
 
 
-@pytest.mark.parametrize("last", ["%00", "%FF", "%E4%BD%A0", "a%0d%0ab", "'%3B--", "x" * 5000])
-async def test_after_what_no_tag_is_called(door: Door, web: str, tagged: str, last: str) -> None:
-    answer = await door.get(f"{tagged}?last={last}")
-    assert answer.status_code == 200
-    assert set(answer.json()["tags"]) <= set(NAMES)
+async def test_after_what_no_tag_is_called(door: Door, web: str, tagged: str) -> None:
+    for last in ["%00", "%FF", "%E4%BD%A0", "a%0d%0ab", "'%3B--", "x" * 5000]:
+        answer = await door.get(f"{tagged}?last={last}")
+        assert answer.status_code == 200, last
+        assert set(answer.json()["tags"]) <= set(NAMES), last
 
 
 async def test_none_at_all(door: Door, web: str, tagged: str) -> None:
@@ -70,10 +70,10 @@ async def test_more_than_there_are(door: Door, web: str, tagged: str) -> None:
     assert (await door.get(f"{tagged}?n=99999999999999999999")).json()["tags"] == NAMES
 
 
-@pytest.mark.parametrize("n", ["-1", "abc", "1.5", "", "%00", "٣", "1%20", "0x10", "+1"])
-async def test_a_number_that_is_none_is_400(door: Door, web: str, tagged: str, n: str) -> None:
-    answer = await door.get(f"{tagged}?n={n}")
-    assert (answer.status_code, refusal(answer)["code"]) == (400, "PAGINATION_NUMBER_INVALID")
+async def test_a_number_that_is_none_is_400(door: Door, web: str, tagged: str) -> None:
+    for n in ["-1", "abc", "1.5", "", "%00", "٣", "1%20", "0x10", "+1"]:
+        answer = await door.get(f"{tagged}?n={n}")
+        assert (answer.status_code, refusal(answer)["code"]) == (400, "PAGINATION_NUMBER_INVALID")
 
 
 async def test_a_repository_without_tags(door: Door, web: str) -> None:
@@ -101,11 +101,14 @@ async def test_what_a_tag_may_be_called(door: Door, web: str, tag: str) -> None:
     assert (await door.get(f"/v2/{web}/manifests/{tag}")).content == image
 
 
+ODD_TAGS = ("x" * 129, ".a", "-a", "a%20b", "a@b", "a%0a", "%00", "a%2Fb", "%C3%A4", "a%5Cb", "~")
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-@pytest.mark.parametrize("tag", ["x" * 129, ".a", "-a", "a%20b", "a@b", "a%0a", "%00", "a%2Fb", "%C3%A4", "a%5Cb", "~"])
-async def test_what_a_tag_may_not_be_called(door: Door, web: str, method: str, tag: str) -> None:
+async def test_what_a_tag_may_not_be_called(door: Door, web: str, method: str) -> None:
     await door.push_blob(web, b"{}")
-    body = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
-    answer = await door.request(method, f"/v2/{web}/manifests/{tag}", content=body if method == "PUT" else b"")
-    assert (answer.status_code, refusal(answer)["code"]) == (400, "TAG_INVALID")
-    assert (await door.get(f"/v2/{web}/tags/list")).json()["tags"] == []
+    body = index_of() if method == "PUT" else b""
+    for tag in ODD_TAGS:
+        answer = await door.request(method, f"/v2/{web}/manifests/{tag}", content=body)
+        assert (answer.status_code, refusal(answer)["code"]) == (400, "TAG_INVALID"), tag
+    assert (await door.get(f"/v2/{web}/tags/list")).json()["tags"] == [], n

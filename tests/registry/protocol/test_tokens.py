@@ -116,16 +116,17 @@ async def test_scopes_that_come_twice_are_kept_once(door: Door, web: str) -> Non
     assert len(claims_of(answer)["access"]) == 1
 
 
-@pytest.mark.parametrize(
-    "scope",
-    ["repository", "repository:a", ":a:pull", "Repository:a:pull", "repository:a:pull,", "repository:a b:pull,push:x"]
-    + ["repository::pull", "repository:a:PULL", "repository:ä:pull", "repository:a\x00:pull", '"', "repository:a\r\n:b"],
+NO_SCOPES = (
+    *("repository", "repository:a", ":a:pull", "Repository:a:pull", "repository:a b:pull,push:x", "repository::pull"),
+    *("repository:a:PULL", "repository:ä:pull", "repository:a\x00:pull", '"', "repository:a\r\n:b"),
 )
-async def test_a_scope_is_read_by_its_grammar(door: Door, scope: str) -> None:
-    """Either it is a scope, or it is 400, and never anything else."""
-    answer = await door.get("/token", params={"scope": scope})
-    grammatical = scope == "repository:a:pull,"
-    assert answer.status_code == (200 if grammatical else 400), answer.text
+
+
+async def test_a_scope_is_read_by_its_grammar(door: Door) -> None:
+    for scope in NO_SCOPES:
+        answer = await door.get("/token", params={"scope": scope})
+        assert answer.status_code == 400, scope
+        assert refusal(answer)["detail"]["code"] == "SCOPE_INVALID"
 
 
 async def test_a_name_may_hold_a_port(door: Door) -> None:

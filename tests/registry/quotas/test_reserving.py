@@ -107,7 +107,7 @@ async def test_what_would_pass_a_limit_is_refused_with_its_numbers(
     refused = await grow(acme, door, "three")
     assert refused is not None
     message, numbers = refused
-    name = acme.account if kind == "account" else acme.organization if kind == "organization" else "web"
+    name = {"account": acme.account, "organization": acme.organization, "repository": f"{acme.organization}/web"}[kind]
     assert (numbers["key"], numbers["scope"]) == (key, f"{kind} '{name}'")
     most, now = count + 2 * step - 1, count + step
     assert [int(str(numbers[word])) for word in ("limit", "used", "requested")] == [most, now, step]

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import fcntl
 import os
 import pwd
 import shutil
@@ -256,6 +258,16 @@ def left_half_made(folder: Path) -> list[Path]:
     return list(folder.glob("making-*"))
 
 
+@pytest.fixture(params=["caught", "ignored"])
+def interrupts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a script starts in its background, such as a CI's commands, ignores SIGINT from birth, and so do its
+    children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler if request.param == "caught" else signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 async def test_a_cancelled_start_leaves_nothing_behind_that_runs(empty: Path) -> None:
     starting = asyncio.create_task(start(empty))
     assert await comes_true(lambda: left_half_made(empty) != [], 20)
@@ -263,9 +275,41 @@ async def test_a_cancelled_start_leaves_nothing_behind_that_runs(empty: Path) ->
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert left_half_made(empty) == [], "no making goes on behind the caller's back"
-    assert await comes_true(lambda: not (empty / "data" / "postmaster.pid").exists(), 10)
+    assert nobody_holds(empty / "running.lock")
     server = await start(empty)
     assert not server.adopted
+
+
+@pytest.mark.usefixtures("interrupts")
+async def test_a_start_that_is_cancelled_at_its_very_end_leaves_nothing_that_runs(folder: Path) -> None:
+    starting = asyncio.create_task(start(folder))
+    assert await comes_true(lambda: not nobody_holds(folder / "running.lock"), 20)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert nobody_holds(folder / "running.lock")
+    assert embedded.running(folder) is None
+
+
+def nobody_holds(lock: Path) -> bool:
+    try:
+        with lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def test_a_postmaster_that_has_not_written_its_record_yet_is_adopted(folder: Path) -> None:
+    """Whoever launched it was killed at that moment."""
+    orphan = await start(folder)
+    record = folder / "data" / "postmaster.pid"
+    record.rename(folder / "unwritten")
+    waiting = asyncio.create_task(start(folder, limits=dataclasses.replace(LIMITS, leaving=0.2)))
+    assert await comes_true(lambda: not nobody_holds(folder / "starting.lock"), 10)
+    (folder / "unwritten").rename(record)
+    server = await waiting
+    assert (server.pid, server.adopted) == (orphan.pid, True)
 
 
 async def test_what_is_no_database_is_never_deleted(empty: Path) -> None:

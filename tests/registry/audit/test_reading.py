@@ -1,0 +1,203 @@
+"""Reading the log: what is asked for, page by page, by those who may."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from tests.support import world
+from tests.support.handmade import Door, knocking
+from tests.support.server import Server
+from tests.support.world import Person, Tenant
+
+QUERY = """
+    query($filter: AuditFilter, $first: Int, $last: Int, $after: String, $before: String) {
+        auditLog(filter: $filter, first: $first, last: $last, after: $after, before: $before) {
+            nodes {
+                id index time action outcome reasonCode reason actor { kind name accessKey } client source target
+                digest changes requestId sealed
+            }
+            pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+        }
+    }
+"""
+Node = dict[str, Any]
+
+
+async def page(tidewaiter: Server, who: Person | None, **asked: Any) -> tuple[list[Node], dict[str, Any]]:
+    """One page, as one reads it, or as the administrator."""
+    signed_in = {} if who is None else {"user": who.name, "password": who.password}
+    answer = await tidewaiter.graphql(QUERY, asked, **signed_in)
+    assert not answer.get("errors"), answer
+    return answer["data"]["auditLog"]["nodes"], answer["data"]["auditLog"]["pageInfo"]
+
+
+async def whole(
+    tidewaiter: Server, who: Person | None, filter: dict[str, Any] | None = None, size: int = 100
+) -> list[Node]:
+    """Page after page, newest first."""
+    nodes, after, more = list[Node](), None, True
+    while more:
+        found, info = await page(tidewaiter, who, filter=filter, first=size, after=after)
+        nodes += found
+        after, more = info["endCursor"], info["hasNextPage"]
+    return nodes
+
+
+async def refused(tidewaiter: Server, who: Person | None, filter: dict[str, Any] | None = None) -> str:
+    """The code of the refusal."""
+    signed_in = {"user": ""} if who is None else {"user": who.name, "password": who.password}
+    answer = await tidewaiter.graphql(QUERY, {"filter": filter}, **signed_in)
+    return str(answer["errors"][0]["extensions"]["code"])
+
+
+@pytest.fixture(scope="module")
+async def acme(tidewaiter: Server) -> Tenant:
+    """A tenant with some history: pushes, pulls, a refused push, a failed change."""
+    acme = await world.tenant(tidewaiter, "reading")
+    reader = await world.user(acme, "reader", level="READ")
+    for name in ("web", "web_old", "web2"):
+        await world.repository(acme, name)
+    async with knocking(tidewaiter, acme.owner) as door:
+        for tag in ("1.0", "2.0"):
+            await door.push_image(f"{acme.organization}/web", tag, tag.encode())
+        await door.push_image(f"{acme.organization}/web_old", "1.0", b"old")
+    async with knocking(tidewaiter, reader) as door:
+        for tag in ("1.0", "2.0", "absent"):
+            await door.get(f"/v2/{acme.organization}/web/manifests/{tag}")
+        assert (await door.push_blob(f"{acme.organization}/web", b"more")).status_code == 403
+    return acme
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "holds", "found"),
+    [
+        ("action", "image.pull", lambda node, value: node["action"] == value, True),
+        ("action", "image.*", lambda node, value: node["action"].startswith("image."), True),
+        ("action", "*", lambda *_: True, True),
+        ("action", "image", lambda *_: False, False),
+        ("action", "image_*", lambda *_: False, False),
+        ("action", "%", lambda *_: False, False),
+        ("target", "{organization}/web:1.0", lambda node, value: node["target"] == value, True),
+        ("target", "{organization}/web*", lambda node, value: node["target"].startswith(value[:-1]), True),
+        ("target", "{organization}/web_*", lambda node, value: "/web_old" in node["target"], True),
+        ("target", "{organization}/w%", lambda *_: False, False),
+        ("actor", "{account}-reader", lambda node, value: node["actor"]["name"] == value, True),
+        ("actor", "{account}-*", lambda *_: False, False),
+        ("outcome", "DENIED", lambda node, value: node["outcome"] == value, True),
+        ("outcome", "FAILED", lambda node, value: node["outcome"] == value, True),
+        ("outcome", "ALLOWED", lambda node, value: node["outcome"] == value, True),
+        ("source", "127.0.0.1", lambda node, value: node["source"] == value, True),
+        ("source", "192.0.2.1", lambda *_: False, False),
+    ],
+)
+async def test_a_filter_gives_what_holds_and_nothing_else(
+    tidewaiter: Server, acme: Tenant, field: str, value: str, holds: Callable[[Node, str], bool], found: bool
+) -> None:
+    value = value.format(organization=acme.organization, account=acme.account)
+    everything = await whole(tidewaiter, acme.owner)
+    wanted = [node for node in everything if holds(node, value)]
+    assert await whole(tidewaiter, acme.owner, {field: value}) == wanted
+    assert await whole(tidewaiter, None, {field: value, "account": acme.account}) == wanted
+    assert bool(wanted) == found
+
+
+async def test_all_of_a_filter_must_hold(tidewaiter: Server, acme: Tenant) -> None:
+    both = {"actor": f"{acme.account}-reader", "action": "image.*", "outcome": "DENIED"}
+    (node,) = await whole(tidewaiter, acme.owner, both)
+    assert (node["action"], node["target"], node["reasonCode"]) == ("image.push", f"{acme.organization}/web", "DENIED")
+    assert "you hold READ" in node["reason"]
+    (same,) = await whole(tidewaiter, acme.owner, {"requestId": node["requestId"]})
+    assert same == node
+    (failed,) = await whole(tidewaiter, acme.owner, both | {"outcome": "FAILED"})
+    assert (failed["action"], failed["target"]) == ("image.pull", f"{acme.organization}/web:absent")
+
+
+async def test_an_instant_belongs_to_what_begins_with_it(tidewaiter: Server, acme: Tenant) -> None:
+    everything = await whole(tidewaiter, acme.owner)
+    middle = everything[len(everything) // 2]["time"]
+    later = await whole(tidewaiter, acme.owner, {"since": middle})
+    earlier = await whole(tidewaiter, acme.owner, {"until": middle})
+    assert later + earlier == everything
+    assert later[-1]["time"] == middle
+    assert await whole(tidewaiter, acme.owner, {"since": middle, "until": middle}) == []
+
+
+# Pages
+
+
+@pytest.fixture
+async def door(tidewaiter: Server, acme: Tenant) -> AsyncIterator[Door]:
+    async with knocking(tidewaiter, acme.owner) as door:
+        yield door
+
+
+async def test_pages_stay_as_they_were_while_entries_arrive(tidewaiter: Server, acme: Tenant, door: Door) -> None:
+    before = await whole(tidewaiter, acme.owner)
+    found, info = await page(tidewaiter, acme.owner, first=4)
+    newest, pages = info["startCursor"], 1
+    while info["hasNextPage"]:
+        # One entry more between any two pages.
+        assert (await door.get(f"/v2/{acme.organization}/web/manifests/1.0")).status_code == 200
+        nodes, info = await page(tidewaiter, acme.owner, first=4, after=info["endCursor"])
+        found, pages = found + nodes, pages + 1
+    assert found == before
+    assert pages == -(-len(before) // 4)
+    arrived, info = await page(tidewaiter, acme.owner, last=100, before=newest)
+    assert [node["action"] for node in arrived] == ["image.pull"] * (pages - 1)
+    assert (info["hasNextPage"], info["hasPreviousPage"]) == (True, False)
+    assert await whole(tidewaiter, acme.owner) == arrived + before
+
+
+async def test_newest_first_and_numbers_in_step(tidewaiter: Server, acme: Tenant) -> None:
+    everything = await whole(tidewaiter, acme.owner, size=7)
+    times = [node["time"] for node in everything]
+    assert times == sorted(times, reverse=True)
+    assert len({node["index"] for node in everything}) == len(everything)
+
+
+# Who may
+
+
+async def test_owners_read_their_account_and_no_other(tidewaiter: Server, acme: Tenant) -> None:
+    other = await world.tenant(tidewaiter, "other")
+    ours, theirs = [await whole(tidewaiter, one.owner) for one in (acme, other)]
+    assert {node["id"] for node in ours}.isdisjoint(node["id"] for node in theirs)
+    assert await refused(tidewaiter, other.owner, {"account": acme.account}) == "NOT_FOUND"
+    # No word of the target, the actor or the request helps to see what is another's.
+    for hint in ({"target": f"{acme.organization}*"}, {"requestId": ours[0]["requestId"]}):
+        assert await whole(tidewaiter, other.owner, hint) == []
+
+
+@pytest.mark.parametrize("level", [None, "READ", "WRITE", "MANAGE"])
+async def test_who_does_not_own_the_account_reads_nothing(tidewaiter: Server, acme: Tenant, level: str | None) -> None:
+    person = await world.user(acme, f"curious-{str(level).lower()}", level=level)
+    for filter in (None, {"account": acme.account}, {"account": "admin"}):
+        assert await refused(tidewaiter, person, filter) in {"DENIED", "NOT_FOUND"}
+    told = await whole(tidewaiter, acme.owner, {"actor": person.name})
+    looks = [node for node in told if node["target"] == acme.account]
+    assert [(node["action"], node["outcome"]) for node in looks] == [("account.view_audit", "DENIED")] * 2
+
+
+async def test_nobody_reads_nothing(tidewaiter: Server, acme: Tenant) -> None:
+    for filter in (None, {"account": acme.account}):
+        assert await refused(tidewaiter, None, filter) in {"SIGN_IN_NEEDED", "DENIED", "NOT_FOUND"}
+
+
+async def test_platform_administrators_read_all_and_each(tidewaiter: Server, acme: Tenant) -> None:
+    ours = await whole(tidewaiter, acme.owner)
+    assert await whole(tidewaiter, None, {"account": acme.account}) == ours
+    assert await whole(tidewaiter, None, {"target": ours[0]["target"], "requestId": ours[0]["requestId"]}) == ours[:1]
+    nodes, _ = await page(tidewaiter, None, first=100)
+    assert len({node["actor"]["name"] for node in nodes}) > 1
+
+
+async def test_one_entry_by_its_id_for_those_who_may_read_it(tidewaiter: Server, acme: Tenant) -> None:
+    other = await world.tenant(tidewaiter, "other")
+    (node, *_) = await whole(tidewaiter, acme.owner)
+    query = "query($id: ID!) { node(id: $id) { id ... on AuditEntry { action target } } }"
+    for who, seen in ((acme.owner, True), (None, True), (other.owner, False)):
+        signed_in = {} if who is None else {"user": who.name, "password": who.password}
+        answer = await tidewaiter.graphql(query, {"id": node["id"]}, **signed_in)
+        found = (answer.get("data") or {}).get("node")
+        assert (found is not None and found["target"] == node["target"]) == seen, answer
