@@ -21,6 +21,7 @@ from starlette.requests import HTTPConnection
 from strawberry.http import GraphQLHTTPResponse
 from strawberry.types import ExecutionResult
 
+from registry.accounts.throttling import TooManySignIns
 from registry.errors import Denied, Refusal, Unauthenticated, Unavailable
 
 MAX_REQUEST_ERRORS = 5
@@ -44,7 +45,7 @@ class TurnedAway(Exception):
 
     def answer(self, request_id: str) -> GraphQLHTTPResponse:
         error = {"message": self.message, "extensions": {**self.detail, "code": self.code}}
-        return {"errors": [error], "extensions": {"request_id": request_id}}
+        return {"errors": [error], "extensions": {"requestId": request_id}}
 
 
 def id_of(request: HTTPConnection) -> str:
@@ -64,7 +65,7 @@ def answer_of(result: ExecutionResult, request_id: str) -> GraphQLHTTPResponse:
     if errors:
         _log_unexpected(errors, request_id)
         answer["errors"] = [_told(error, request_id) for error in (errors if begun else errors[:MAX_REQUEST_ERRORS])]
-        extensions["request_id"] = request_id
+        extensions["requestId"] = request_id
     if extensions:
         answer["extensions"] = extensions
     return answer
@@ -79,8 +80,9 @@ def refused(refusal: Refusal) -> TurnedAway:
         case Denied():
             status = 403
         case Unavailable():
-            status, headers = 503, {"Retry-After": str(refusal.detail.get("retry_after", 1))}
-    return TurnedAway(status, refusal.code, refusal.message, headers, **refusal.detail)
+            status = 429 if isinstance(refusal, TooManySignIns) else 503
+            headers = {"Retry-After": str(refusal.detail.get("retry_after", 1))}
+    return TurnedAway(status, refusal.code, refusal.message, headers, **refusal.told)
 
 
 def broken(error: Exception, request_id: str) -> TurnedAway:
@@ -93,7 +95,7 @@ def _told(error: GraphQLError, request_id: str) -> Mapping[str, Any]:
     told: dict[str, Any] = dict(error.formatted)
     cause = _cause(error)
     if isinstance(cause, Refusal):
-        told |= {"message": cause.message, "extensions": {**cause.detail, "code": cause.code}}
+        told |= {"message": cause.message, "extensions": {**cause.told, "code": cause.code}}
     elif _is_unexpected(error):
         told |= {"message": _apology(request_id), "extensions": {"code": "INTERNAL"}}
     else:

@@ -15,7 +15,6 @@ A message says what was refused, why, and what to do now; it is shown to the per
 secret or tells of things that person may not see. Codes are listed in docs/reference/errors.md, one line each.
 """
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -31,7 +30,12 @@ class Refusal(Exception):
         super().__init__(message)
         self.message = message
         self.truth = truth
-        self.detail: Mapping[str, Any] = detail
+        self.detail: dict[str, Any] = detail
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """`detail` under the names that both doors show."""
+        return {_camel(name): value for name, value in self.detail.items()}
 
 
 class Unauthenticated(Refusal):
@@ -74,3 +78,8 @@ class Unavailable(Refusal):
     """`detail` holds retry_after, in whole seconds."""
 
     code = "UNAVAILABLE"
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

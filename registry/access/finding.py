@@ -38,9 +38,10 @@ JOINS = """
     LEFT JOIN repository_permission rg ON rg.repository_id = r.id AND rg.user_id = u.id
     LEFT JOIN share s ON s.repository_id = r.id AND s.account_id = u.account_id
 """
+# $6 says whether what is public is so for those who have not signed in, too.
 GUEST = """
     EXISTS (SELECT FROM repository gr WHERE gr.organization_id = o.id AND (
-        gr.visibility = 'PUBLIC'
+        (gr.visibility = 'PUBLIC' AND (u.id IS NOT NULL OR $6))
         OR EXISTS (SELECT FROM repository_permission gp WHERE gp.repository_id = gr.id AND gp.user_id = u.id)
         OR EXISTS (SELECT FROM share gs WHERE gs.repository_id = gr.id AND gs.account_id = u.account_id
                    AND (gs.expires_at IS NULL OR gs.expires_at > $5)))) AS guest
@@ -99,7 +100,7 @@ def _account_place(row: Any, name: str) -> Place:
 
 
 async def organization(work: Work, name: str) -> Place:
-    row = await work.fetchrow(ORGANIZATION, *_keys(work, name, None))
+    row = await work.fetchrow(ORGANIZATION, *_keys(work, name, None), work.settings.anonymous_pull)
     assert row is not None  # noqa: S101
     check_identity(work.actor, row, work.now)
     return organization_place(row, name)

@@ -8,7 +8,7 @@ import asyncpg
 from policies import naming
 from registry.access import finding
 from registry.accounts.credentials import confirm_identity
-from registry.accounts.passwords import Passwords
+from registry.accounts.passwords import Passwords, PasswordTooWeak
 from registry.accounts.tables import Account, User
 from registry.deciding import LimitedByToken
 from registry.errors import Conflict, Invalid, NotFound
@@ -43,7 +43,11 @@ async def create_account(
     await _insert(work, account, f"The account name '{name}' is taken in this installation.", ["name"])
     place = Place("account", name, account_id=account.id)
     work.record(place=place, changes={"name": [None, name]})
-    owner = await _add_user(work, passwords, place, owner_name, owner_password, owner=True)
+    try:
+        owner = await _add_user(work, passwords, place, owner_name, owner_password, owner=True)
+    except (AccountNameInvalid, AccountTaken, PasswordTooWeak) as refusal:
+        refusal.detail["path"] = [f"owner{refusal.detail['path'][0].capitalize()}"]
+        raise
     return account, owner
 
 

@@ -19,7 +19,7 @@ SEEN = f"""
             u.id AS user_id, u.generation, u.owner, u.platform_admin, u.account_id AS user_account_id,
             u.suspended_at IS NOT NULL AS user_suspended, ua.suspended_at IS NOT NULL AS actor_frozen,
             c.id AS credential_id, c.revoked_at, c.expires_at AS credential_expires_at,
-            og.level AS organization_level, {GUEST.replace("$5", ":now")},
+            og.level AS organization_level, {GUEST.replace("$5", ":now").replace("$6", ":anonymous")},
             coalesce((SELECT charged FROM quota_counter WHERE scope_kind = 'organization' AND scope_id = o.id
                 AND key = 'REPOSITORIES'), 0) AS repository_count,
             (SELECT coalesce(sum(size), 0) FROM organization_blob b WHERE b.organization_id = o.id)::bigint
@@ -38,7 +38,7 @@ TIMES = DateTime(timezone=True)
 
 @dataclass(frozen=True, slots=True)
 class OrganizationView:
-    """An organization as one viewer sees it.."""
+    """An organization as one viewer sees it."""
 
     place: Place
     id: UUID
@@ -52,7 +52,12 @@ class OrganizationView:
 
 def seen(work: Work) -> Subquery:
     """All organizations that the actor may see, also those seen only through one of their repositories."""
-    selection = text(SEEN).bindparams(actor=work.actor.user_id, credential=work.actor.credential_id, now=work.now)
+    selection = text(SEEN).bindparams(
+        actor=work.actor.user_id,
+        credential=work.actor.credential_id,
+        now=work.now,
+        anonymous=work.settings.anonymous_pull,
+    )
     return selection.columns(
         organization_id=Uuid(),
         organization_name=Text(),

@@ -77,7 +77,7 @@ TABLE: dict[type[Refusal], tuple[int, str]] = {
     Conflict: (409, "DENIED"),
 }
 # What stands elsewhere in the answer.
-UNTOLD = {"retry_after", "scope", "allow", "path"}
+UNTOLD = {"retryAfter", "scope", "allow", "path"}
 
 
 def shown_as(refusal: Refusal) -> tuple[int, str]:
@@ -91,7 +91,7 @@ def answer(refusal: Refusal, request_id: str, headers: Mapping[str, str]) -> Res
     scope = refusal.detail.get("scope")
     if isinstance(refusal, Denied) and scope:
         detail["scope"] = scope
-    detail |= {name: value for name, value in refusal.detail.items() if name not in UNTOLD}
+    detail |= {name: value for name, value in refusal.told.items() if name not in UNTOLD}
     body = {"errors": [{"code": code, "message": refusal.message, "detail": detail}]}
     return Response(
         orjson.dumps(body), status, {**VERSION, **headers, **_extra(refusal)}, media_type="application/json"

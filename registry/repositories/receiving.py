@@ -88,7 +88,8 @@ class Receiver:
 
     @asynccontextmanager
     async def _claiming(self, incoming: Incoming) -> AsyncIterator[Work]:
-        """A transaction for a claim. When its length is refused, what came before it goes too."""
+        """A transaction for a claim. When its length is refused, what came before it goes too; where nothing did, the
+        upload stays, so that who repeats the request is refused for the same reason."""
         try:
             async with self._begin() as work:
                 yield work
@@ -196,11 +197,13 @@ class Receiver:
             await uploading.drop(work, mine)
         await self.foundation.blobs.discard_upload(mine.upload)
 
-    async def _forget(self, incoming: Incoming) -> None:
+    async def _forget(self, incoming: Incoming, *, even_empty: bool = True) -> None:
         """Ends the upload, unless it has ended or another request moves it."""
         with suppress(UploadUnknown, UploadBusy):
             async with self._begin() as work:
                 place = await finding.repository(work, incoming.organization, incoming.repository)
+                if not even_empty and not await uploading.progress(work, place, incoming.upload):
+                    return
                 await uploading.cancel(work, place, incoming.upload)
             await self.foundation.blobs.discard_upload(incoming.upload)
 

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 from api.graphql import GRAPHQL_JSON, MAX_BODY_BYTES, PLAIN_JSON, GraphQLDoor
 from api.schema.building import make_schema
+from registry.accounts.throttling import TooManySignIns
 from registry.errors import Conflict, Denied, NotFound, QuotaExceeded, Refusal, Unauthenticated, Unavailable
 
 Even = NewType("Even", int)
@@ -416,6 +417,7 @@ async def test_a_request_that_is_turned_away_opens_no_session(client: httpx2.Asy
         (Unauthenticated("Sign in."), 401, ("www-authenticate", 'Basic realm="Tidewaiter", charset="UTF-8"')),
         (Denied("Your account is suspended."), 403, None),
         (Unavailable("The database is away.", retry_after=7), 503, ("retry-after", "7")),
+        (TooManySignIns("Wait.", retry_after=9), 429, ("retry-after", "9")),
         (NotFound("No such account."), 400, None),
     ],
 )
@@ -433,7 +435,7 @@ async def test_refused_on_the_way_in(
     assert response.status_code == status
     assert only_error(response.json()) == {
         "message": refusal.message,
-        "extensions": {"code": refusal.code, **refusal.detail},
+        "extensions": {"code": refusal.code, **refusal.told},
     }
     if header:
         assert response.headers[header[0]] == header[1]
@@ -478,14 +480,14 @@ async def test_an_id_from_the_outer_layers_is_kept(sessions: Sessions) -> None:
         turned_away = await post(client, [])
     assert [one.headers["x-request-id"] for one in (good, bad, turned_away)] == ["r-17"] * 3
     assert "extensions" not in good.json()
-    assert bad.json()["extensions"] == turned_away.json()["extensions"] == {"request_id": "r-17"}
+    assert bad.json()["extensions"] == turned_away.json()["extensions"] == {"requestId": "r-17"}
     assert "r-17" in only_error(bad.json())["message"]
 
 
 async def test_an_id_is_made_where_none_was_given(client: httpx2.AsyncClient) -> None:
     response = await post(client, {"query": "{"})
     assert re.fullmatch("[0-9a-f]{16}", response.headers["x-request-id"])
-    assert response.json()["extensions"] == {"request_id": response.headers["x-request-id"]}
+    assert response.json()["extensions"] == {"requestId": response.headers["x-request-id"]}
 
 
 # Errors in fields

@@ -41,10 +41,12 @@ class Staging(Protocol):
         """Appends and hashes. Raises `StorageFull`."""
 
     async def pause(self) -> int:
-        """Puts away what has come and closes; returns the offset at which `open_upload` goes on."""
+        """Puts away what has come and closes; returns the offset at which `open_upload` goes on. Raises
+        `StorageFull`."""
 
     async def commit(self, expected: Digest) -> None:
-        """Makes the upload the blob of this digest, durably. Raises `DigestInvalid`, and keeps what is staged then.
+        """Makes the upload the blob of this digest, durably, and closes. Raises `DigestInvalid`, and stays open then,
+        with what is staged; and `StorageFull`.
 
         May be called by two uploads of the same bytes at once, and for a blob that exists.
         """
@@ -60,7 +62,7 @@ class BlobStore(Protocol):
     async def open_upload(self, upload: UUID, offset: int, algorithm: str = "sha256") -> Staging:
         """Goes on at `offset`, which the database has seen accepted; what a crash left beyond it is cut off.
 
-        Raises `StagingLost` when fewer bytes are there.
+        Raises `StagingLost` when fewer bytes are there, `StorageFull`.
         """
 
     async def discard_upload(self, upload: UUID) -> None:
