@@ -8,10 +8,9 @@ import strawberry
 from sqlmodel import col
 from strawberry.scalars import JSON
 
-from api.schema.accounts import Node
 from api.schema.context import Info
 from api.schema.paging import After, Before, Connection, First, Last, connection, keyset, page_of
-from api.schema.scalars import BigInt
+from api.schema.scalars import BigInt, Node
 from registry.audit import reading
 from registry.audit.reading import EntryFilter
 from registry.audit.tables import AuditRow

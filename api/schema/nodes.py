@@ -7,11 +7,13 @@ from uuid import UUID
 
 import strawberry
 
-from api.schema.accounts import Node, access_key_of_id, account_of_id, user_of_id
+from api.schema.accounts import account_of_id, user_of_id
 from api.schema.audit import AuditEntry
 from api.schema.context import Info
+from api.schema.credentials import access_key_of_id
 from api.schema.organizations import organization_of_id
 from api.schema.repositories import repository_of_id, share_of_id
+from api.schema.scalars import Node
 from registry.audit import reading
 from registry.errors import Invalid
 from registry.identifiers import read_id

@@ -7,13 +7,12 @@ from uuid import UUID
 import strawberry
 from sqlalchemy import select
 
-from api.schema.accounts import Node
 from api.schema.context import Info
 from api.schema.errors import UserError, changing
 from api.schema.paging import After, Before, Connection, First, Last, connection, keyset, page_of
 from api.schema.permissions import Permission, permissions_of
 from api.schema.repositories import Repository
-from api.schema.scalars import BigInt, Level
+from api.schema.scalars import BigInt, Level, Node
 from registry.identifiers import show_id
 from registry.organizations import founding, reading
 from registry.organizations.reading import OrganizationView

@@ -5,10 +5,9 @@ from typing import Any
 
 import strawberry
 
-from api.schema.accounts import Node
 from api.schema.context import Info
 from api.schema.errors import UserError, changing
-from api.schema.scalars import Level
+from api.schema.scalars import Level, Node
 from registry.access import finding, granting, sharing
 from registry.access.granting import Permission as PermissionRow
 from registry.access.tables import Share as ShareRow

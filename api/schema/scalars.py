@@ -1,4 +1,4 @@
-"""Scalars and enums that several nouns share."""
+"""Scalars, enums and the interface that several nouns share."""
 
 from datetime import UTC, datetime
 from enum import Enum
@@ -96,3 +96,8 @@ DATE_TIME = strawberry.scalar(
     parse_value=_read_moment,
 )
 SCALARS: dict[object, ScalarDefinition] = {BigInt: BIG_INT, datetime: DATE_TIME}
+
+
+@strawberry.interface(description="Anything with an id that the whole server knows.")
+class Node:
+    id: strawberry.ID = strawberry.field(description="An opaque id, good for `node(id:)`.")

@@ -5,6 +5,7 @@ import strawberry
 from api.schema.accounts import AccountMutations, AccountQueries
 from api.schema.audit import AuditEntry, AuditQueries
 from api.schema.building import make_schema
+from api.schema.credentials import CredentialMutations
 from api.schema.errors import ERRORS
 from api.schema.nodes import NodeQueries
 from api.schema.organizations import OrganizationMutations, OrganizationQueries
@@ -12,6 +13,8 @@ from api.schema.permissions import PermissionMutations
 from api.schema.quotas import QuotaMutations, QuotaQueries
 from api.schema.repositories import RepositoryMutations, RepositoryQueries
 from api.schema.scalars import SCALARS
+from api.schema.tags import TagMutations
+from api.schema.users import UserMutations
 
 
 @strawberry.type(description="What can be read.")
@@ -20,7 +23,16 @@ class Query(AccountQueries, OrganizationQueries, RepositoryQueries, QuotaQueries
 
 
 @strawberry.type(description="What can be changed. Each is one transaction, and on the books.")
-class Mutation(AccountMutations, OrganizationMutations, RepositoryMutations, PermissionMutations, QuotaMutations):
+class Mutation(
+    AccountMutations,
+    UserMutations,
+    CredentialMutations,
+    OrganizationMutations,
+    RepositoryMutations,
+    TagMutations,
+    PermissionMutations,
+    QuotaMutations,
+):
     pass
 
 

@@ -94,7 +94,7 @@ class Receiver:
             async with self._begin() as work:
                 yield work
         except (QuotaExceeded, BlobTooLarge):
-            await self._forget(incoming)
+            await self._forget(incoming, even_empty=False)
             raise
 
     async def _claim(self, work: Work, incoming: Incoming) -> Claim:
