@@ -6,7 +6,6 @@ are throttled per user and address.
 """
 
 import base64
-import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -51,7 +50,7 @@ def read_basic(value: str) -> tuple[str, str]:
     """Name and secret of a Basic credential (RFC 7617, UTF-8). Raises `SignInFailed`."""
     try:
         name, colon, secret = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not ASCII, not Base64, or not UTF-8
         raise SignInFailed("The Authorization header does not hold a name and a password.") from None
     if not colon or "\x00" in name:
         raise SignInFailed("The Authorization header does not hold a name and a password.")

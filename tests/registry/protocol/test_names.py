@@ -101,6 +101,7 @@ async def test_a_name_too_long_to_be_made_is_400(door: Door, acme: Tenant) -> No
         {"Authorization": b"Bearer " + b"a." * 20_000},
         {"Authorization": b"Bearer \xff.\xff.\xff"},
         {"Authorization": b"Basic " + b"QQ==" * 10_000},
+        {"Authorization": b"Basic \xe9"},
         {"X-Request-Id": b"\xff" * 300},
         {"X-Forwarded-For": b"1.2.3.4," * 1000},
         {"Content-Range": b"\xb2-\xb3"},
