@@ -1,5 +1,7 @@
 """doctor: what an operator would check by hand, in one go."""
 
+from contextlib import closing
+
 import anyio
 import typer
 
@@ -7,7 +9,8 @@ from api.cli.running import run
 from registry import migrating
 from registry.settings import Settings
 from registry.storage.blobs.filesystem import FilesystemStore
-from registry.storage.database import APP_ROLE, Connection, connect
+from registry.storage.database import APP_ROLE, Connection, DatabaseUnavailable, connect
+from registry.storage.embedded import CannotStart
 from registry.system import database
 
 
@@ -21,18 +24,26 @@ def doctor() -> None:
 
 
 async def _examine(settings: Settings) -> list[tuple[bool, str]]:
-    findings = [(True, f"settings are read; data lies in {settings.data}")]
-    async with database(settings) as dsn:
-        connection = await connect(dsn)
-        try:
-            findings += await _examine_database(connection)
-        finally:
-            await connection.close()
-    findings.append(await _examine_blobs(settings))
-    return findings
+    return [
+        (True, f"settings are read; data lies in {settings.data}"),
+        *await _examine_database(settings),
+        await _examine_blobs(settings),
+    ]
 
 
-async def _examine_database(connection: Connection) -> list[tuple[bool, str]]:
+async def _examine_database(settings: Settings) -> list[tuple[bool, str]]:
+    try:
+        async with database(settings) as dsn:
+            connection = await connect(dsn)
+            try:
+                return await _examined(connection)
+            finally:
+                await connection.close()
+    except (CannotStart, DatabaseUnavailable) as error:
+        return [(False, str(error))]
+
+
+async def _examined(connection: Connection) -> list[tuple[bool, str]]:
     version = connection.get_server_version()
     behind = await migrating.pending(connection)
     durable = await connection.fetchval("SHOW fsync") == "on"
@@ -53,12 +64,9 @@ async def _examine_database(connection: Connection) -> list[tuple[bool, str]]:
 
 
 async def _examine_blobs(settings: Settings) -> tuple[bool, str]:
-    store = FilesystemStore(settings.blobs_folder)
     try:
-        with anyio.fail_after(10):
+        with closing(FilesystemStore(settings.blobs_folder)) as store, anyio.fail_after(10):
             await store.check()
     except Exception as error:
         return False, f"blobs cannot be stored in {settings.blobs_folder}: {error}"
-    finally:
-        store.close()
     return True, f"blobs can be stored in {settings.blobs_folder}"

@@ -1,5 +1,7 @@
 """How a command runs: settings from the environment, its work in an event loop, and one line for what went wrong."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -18,15 +20,23 @@ from registry.telemetry import configure
 Result = TypeVar("Result")
 
 
+class Stopped(Exception):
+    """A signal came before the work was done; its text is the signal's number."""
+
+
 def run(act: Callable[[Settings], Awaitable[Result]]) -> Result:
-    """Exits with 1 and a sentence where the operator can mend it; anything else is a fault, with its trace."""
+    """Exits with 1 and a sentence where the operator can mend it, and as shells have it after a signal; anything else
+    is a fault, with its trace."""
+    status = 1
     try:
         return uvloop.run(_called(act))
+    except* Stopped as stopped:
+        status = 128 + int(str(_first(stopped)))
     except* (SettingsError, CannotStart, NotMigrated, DatabaseTooOld, Refusal) as errors:
         typer.echo(f"tidewaiter: {_first(errors)}", err=True)
     except* OSError as errors:
         typer.echo(f"tidewaiter: {_first(errors)}", err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(status)
 
 
 @asynccontextmanager
@@ -41,7 +51,23 @@ async def system_of(settings: Settings) -> AsyncIterator[System]:
 
 
 async def _called(act: Callable[[Settings], Awaitable[Result]]) -> Result:
-    return await act(load_settings())
+    """A signal cancels the work and does not end the process: what was started for it is stopped on the way out."""
+    loop, task, heard = asyncio.get_running_loop(), asyncio.current_task(), list[signal.Signals]()
+    assert task is not None  # noqa: S101
+
+    def hear(number: signal.Signals) -> None:
+        if not heard:
+            task.cancel()
+        heard.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, hear, number)
+    try:
+        return await act(load_settings())
+    except asyncio.CancelledError:
+        if heard:
+            raise Stopped(str(heard[0].value)) from None
+        raise
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

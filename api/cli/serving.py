@@ -1,13 +1,14 @@
 """serve, migrate, schema."""
 
 import asyncio
+import fcntl
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import anyio
 import structlog
@@ -63,7 +64,8 @@ async def _serve(settings: Settings) -> None:
         if not settings.database_url:
             await migrating.migrate(dsn)
         system = await stack.enter_async_context(running(settings, telemetry, dsn))
-        _welcome(settings, system)
+        alone = _is_alone(stack.enter_context((settings.data / "servers").open("a")))
+        _welcome(settings, system, alone)
         await _run_servers(system, public, admin)
     log.info("stopped")
 
@@ -135,7 +137,18 @@ def _admin(settings: Settings) -> socket.socket | None:
     return _listen(*settings.admin_address, "TIDEWAITER_ADMIN_LISTEN") if settings.admin_address else None
 
 
-def _welcome(settings: Settings, system: System) -> None:
+def _is_alone(servers: TextIO) -> bool:
+    """Whether no other server works on the same data. Each holds a shared lock on the file for as long as it lives."""
+    try:
+        fcntl.flock(servers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = True
+    except BlockingIOError:
+        alone = False
+    fcntl.flock(servers, fcntl.LOCK_SH)
+    return alone
+
+
+def _welcome(settings: Settings, system: System, alone: bool) -> None:
     """What a person needs to go on; the password only when it was made up here, and only this once."""
     lines = [
         "",
@@ -150,4 +163,6 @@ def _welcome(settings: Settings, system: System) -> None:
     else:
         lines.append("  Password            as at the first start; 'tidewaiter user password admin' sets a new one")
     lines.append(f"  Sign in with        docker login -u admin {settings.registry_host}")
+    if not alone:
+        lines.append(f"  Note                another server is at work on the same data, {settings.data}")
     typer.echo("\n".join([*lines, ""]))

@@ -81,6 +81,15 @@ async def test_the_owner_cannot_rewrite_any_table(
     assert await whole(owner) == before
 
 
+@pytest.mark.parametrize("statement", REWRITES)
+async def test_a_session_that_says_it_is_a_replica_cannot_either(owner: asyncpg.Connection, statement: str) -> None:
+    """The embedded owner is a superuser, and may say so; ordinary triggers would not fire then."""
+    await owner.execute("SET session_replication_role = replica")
+    for table in (await tables(owner))[1:]:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="the audit log only grows"):
+            await owner.execute(statement.format(table))
+
+
 CONFLICTS = (
     """INSERT INTO {0} (recorded_at, id, event_id, action, outcome, actor_kind, actor_name, target, changes)
        OVERRIDING SYSTEM VALUE SELECT recorded_at, id, event_id, 'nothing.happened', outcome, actor_kind, actor_name,

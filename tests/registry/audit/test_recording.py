@@ -13,6 +13,7 @@ import anyio
 import asyncpg
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from registry.actors import SYSTEM, Actor, ActorKind, Origin
 from registry.audit.recording import LONGEST_QUEUE, Ledger, LogUnavailable, shortened
@@ -366,6 +367,18 @@ async def test_a_connection_lost_in_silence_costs_at_most_one_answer(tidewaiter:
         recorded = await actions(books, f"{acme.organization}/web:1.0")
     assert statuses[1:] == [200, 200]
     assert recorded.count(("image.pull", "ALLOWED")) == 1 + statuses.count(200)
+
+
+async def test_a_failure_without_words_is_logged_by_its_kind(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def too_slow(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(asyncpg, "connect", too_slow)
+    with capture_logs() as logged:
+        async with working(Ledger(dsn, configure())) as ledger:
+            with pytest.raises(LogUnavailable):
+                await ledger.append(an_event())
+    assert [line["error"] for line in logged if line["log_level"] == "error"] == ["TimeoutError()"]
 
 
 async def test_drain_returns_when_all_is_committed(dsn: str, books: asyncpg.Connection) -> None:

@@ -2,16 +2,19 @@
 no other reason than that they met."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import anyio
 import asyncpg
 import pytest
 
+from registry.actors import Origin
 from registry.deciding import PlaceNotFound
 from registry.errors import NotFound
+from registry.oci.digest import digest_of
 from registry.repositories import creating, deleting, tagging, uploading
+from registry.repositories.receiving import Incoming, Receiver
 from registry.repositories.uploading import UploadUnknown
 from registry.system import System
 from tests.support.inside import Household, settle
@@ -144,6 +147,32 @@ async def test_who_lost_an_upload_holds_no_more_for_it(ours: Household, system: 
             await uploading.hold_window(work, slow, 200)
     async with ours.begin() as work:
         await uploading.advance(work, quick, 600)
+
+
+async def test_who_lost_an_upload_does_not_touch_its_bytes(ours: Household, system: System) -> None:
+    """The bytes are by now another's, who has hashed them and makes a blob of them."""
+    async with ours.begin() as work:
+        upload = await uploading.start(work, await ours.place(work, "web"), None, "sha256")
+    quick = Receiver(system.foundation, ours.owner, Origin())
+    whole = b"the bytes of the other request"
+
+    async def silent_for_long() -> AsyncIterator[bytes]:
+        yield b"begun, and then nothing"
+        advance(system, seconds=61)
+        assert await quick.append(Incoming(ours.name, "web", upload, parts(whole), length=len(whole))) == len(whole)
+        yield b" for a while"
+
+    with pytest.raises(UploadUnknown):
+        slow = Receiver(system.foundation, ours.owner, Origin())
+        await slow.append(Incoming(ours.name, "web", upload, silent_for_long()))
+    assert await quick.close(Incoming(ours.name, "web", upload, parts(), length=0), digest_of(whole)) == len(whole)
+    stored = system.foundation.blobs.read(digest_of(whole), 0, len(whole) - 1)
+    assert b"".join([part async for part in stored]) == whole
+
+
+async def parts(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
 
 
 async def test_an_upload_that_expired_holds_no_more(ours: Household, system: System) -> None:

@@ -258,12 +258,16 @@ CREATE TRIGGER audit_log_only_grows BEFORE UPDATE OR DELETE ON audit_log
     FOR EACH ROW EXECUTE FUNCTION audit_refuse();
 CREATE TRIGGER audit_log_is_not_emptied BEFORE TRUNCATE ON audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
+-- Always: other triggers rest where a session says that it is a replica.
+ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_only_grows;
+ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_is_not_emptied;
 
 -- Catches what falls outside the prepared months. Partitions inherit row triggers but not TRUNCATE triggers, so each
 -- gets its own from the hand that makes it.
 CREATE TABLE audit_log_rest PARTITION OF audit_log DEFAULT;
 CREATE TRIGGER audit_log_is_not_emptied BEFORE TRUNCATE ON audit_log_rest
     FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
+ALTER TABLE audit_log_rest ENABLE ALWAYS TRIGGER audit_log_is_not_emptied;
 
 CREATE FUNCTION audit_prepare(moment timestamptz) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -283,6 +287,7 @@ BEGIN
         first AT TIME ZONE 'UTC', (first + interval '1 month') AT TIME ZONE 'UTC');
     EXECUTE format('CREATE TRIGGER audit_log_is_not_emptied BEFORE TRUNCATE ON %I
         FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse()', name);
+    EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER audit_log_is_not_emptied', name);
     RETURN name;
 END $$;
 REVOKE EXECUTE ON FUNCTION audit_prepare(timestamptz) FROM PUBLIC;

@@ -1,0 +1,273 @@
+"""Each change, push, pull and refusal, through both doors: one entry, in the words of the reference, and no secret."""
+
+import json
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+
+from tests.support import world
+from tests.support.books import address_of, opened
+from tests.support.handmade import Door, digest_of, knocking, manifest_of
+from tests.support.meters import limit
+from tests.support.server import Server
+from tests.support.world import Person, Tenant
+
+CLIENT = "a client of its own/1.0"
+KINDS = {verb + noun: f"{noun}Input" for verb in ("suspend", "resume") for noun in ("User", "Account")}
+SELECT = {"createAccessKey": "accessKey { id } secret", "createLoginCommand": "docker"}
+
+
+@pytest.fixture
+async def books(tidewaiter: Server) -> AsyncIterator[asyncpg.Connection]:
+    async with opened(address_of(tidewaiter)) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def acme(tidewaiter: Server) -> Tenant:
+    acme = await world.tenant(tidewaiter, "entries")
+    await world.repository(acme, "web")
+    return acme
+
+
+async def entries_of(books: asyncpg.Connection, answer: httpx2.Response, who: str) -> list[tuple[str, str, str]]:
+    """Action, outcome and target of what the answer's request left; source and client are checked."""
+    (request,) = set(answer.headers.get_list("x-request-id", split_commas=True))
+    rows = await books.fetch("SELECT * FROM audit_log WHERE request_id = $1 ORDER BY id", request)
+    for row in rows:
+        assert (row["source"], row["client"], row["actor_name"]) == ("127.0.0.1", CLIENT, who)
+        assert (row["reason_code"] is None) == (row["outcome"] == "ALLOWED")
+    return [(row["action"], row["outcome"], row["target"]) for row in rows]
+
+
+async def mutate(tidewaiter: Server, mutation: str, by: Person, **given: Any) -> tuple[httpx2.Response, dict[str, Any]]:
+    """The whole answer, and what the mutation gave."""
+    kind = KINDS.get(mutation) or f"{mutation[0].upper()}{mutation[1:]}Input"
+    fields = f"{SELECT.get(mutation, '')} errors {{ message code }}"
+    query = f"mutation($input: {kind}!) {{ {mutation}(input: $input) {{ {fields} }} }}"
+    headers = {"User-Agent": CLIENT}
+    async with httpx2.AsyncClient(auth=(by.name, by.password), headers=headers, timeout=30) as client:
+        answer = await client.post(f"{tidewaiter.url}/graphql", json={"query": query, "variables": {"input": given}})
+    body = answer.json()
+    assert not body.get("errors"), body
+    return answer, body["data"][mutation]
+
+
+async def test_every_change_leaves_its_entries_and_no_secret(tidewaiter: Server, books: asyncpg.Connection) -> None:
+    admin = Person("admin", tidewaiter.admin_password)
+    mark = secrets.token_hex(4)
+    a, b, owner, worker = f"a-{mark}", f"b-{mark}", f"owner-{mark}", f"worker-{mark}"
+    first, second, third = (f"canary-{secrets.token_hex(8)}" for _ in range(3))
+    boss = Person(owner, first)
+    web, org = {"organization": a, "repository": "web"}, {"organization": a}
+    planted, done = [first, second, third, tidewaiter.admin_password], set()
+
+    async def changes(mutation: str, by: Person, *expected: tuple[str, str], **given: Any) -> dict[str, Any]:
+        answer, gave = await mutate(tidewaiter, mutation, by, **given)
+        assert gave["errors"] == [], (mutation, gave)
+        left = await entries_of(books, answer, by.name)
+        assert left == [(action, "ALLOWED", target) for action, target in expected], mutation
+        done.add(mutation)
+        return gave
+
+    both = (("account.create", a), ("user.create", owner))
+    await changes("createAccount", admin, *both, name=a, ownerName=owner, ownerPassword=first)
+    await world.change(tidewaiter, "createAccount", name=b, ownerName=f"other-{mark}", ownerPassword=third)
+    await changes("createUser", boss, ("user.create", worker), account=a, name=worker, password=second)
+    await changes("setPassword", boss, ("user.set_password", worker), user=worker, password=third)
+    await changes("suspendUser", boss, ("user.suspend", worker), user=worker)
+    await changes("resumeUser", boss, ("user.resume", worker), user=worker)
+    await changes("suspendAccount", admin, ("account.suspend", a), account=a)
+    await changes("resumeAccount", admin, ("account.resume", a), account=a)
+    key = await changes("createAccessKey", boss, ("access_key.create", "deploy"), name="deploy")
+    planted.append(key["secret"])
+    gone = key["accessKey"]["id"]
+    await changes("revokeAccessKey", boss, ("access_key.revoke", "deploy"), accessKey=gone)
+    login = await changes("createLoginCommand", boss, ("login.create", owner))
+    planted.append(next(word for word in login["docker"].replace("'", " ").split() if word.startswith("tw_")))
+    await changes("createOrganization", boss, ("organization.create", a), name=a)
+    await changes("createRepository", boss, ("repository.create", f"{a}/web"), **org, name="web")
+    await changes("updateRepository", boss, ("repository.update", f"{a}/web"), **org, name="web", description="d")
+    granted = ("organization_permission.set", f"{a}:{worker}")
+    await changes("setOrganizationPermission", boss, granted, **org, user=worker, level="READ")
+    taken = ("organization_permission.remove", f"{a}:{worker}")
+    await changes("removeOrganizationPermission", boss, taken, **org, user=worker)
+    granted = ("repository_permission.set", f"{a}/web:{worker}")
+    await changes("setRepositoryPermission", boss, granted, **web, user=worker, level="WRITE")
+    taken = ("repository_permission.remove", f"{a}/web:{worker}")
+    await changes("removeRepositoryPermission", boss, taken, **web, user=worker)
+    await changes("createShare", boss, ("share.create", f"{a}/web:{b}"), **web, account=b, forever=True)
+    await changes("updateShare", boss, ("share.update", f"{a}/web:{b}"), **web, account=b, description="why")
+    await changes("deleteShare", boss, ("share.delete", f"{a}/web:{b}"), **web, account=b)
+    scope = {"scope": org, "key": "TAGS", "limit": 9}
+    await changes("setQuota", admin, ("quota.set", f"organization {a} TAGS"), **scope)
+    async with knocking(tidewaiter, boss) as door:
+        await door.push_image(f"{a}/web", "1.0")
+    await changes("createTag", boss, ("tag.create", f"{a}/web:2.0"), **web, source="1.0", name="2.0")
+    await changes("deleteTag", boss, ("tag.delete", f"{a}/web:2.0"), **web, name="2.0")
+    await changes("deleteRepository", boss, ("repository.delete", f"{a}/web"), **org, name="web")
+    await changes("deleteOrganization", boss, ("organization.delete", a), name=a)
+
+    schema = await tidewaiter.graphql("{ __schema { mutationType { fields { name } } } }")
+    assert done == {field["name"] for field in schema["data"]["__schema"]["mutationType"]["fields"]}
+    planted += await signed_in_and_failed(tidewaiter, boss)
+    for secret in planted:
+        found = await books.fetch("SELECT action, target FROM audit_log l WHERE strpos(l::text, $1) > 0", secret)
+        assert found == [], secret
+        assert secret not in tidewaiter.output
+
+
+async def signed_in_and_failed(tidewaiter: Server, boss: Person) -> list[str]:
+    """What was offered or given as a secret at every door."""
+    wrong = f"canary-{secrets.token_hex(8)}"
+    async with httpx2.AsyncClient(base_url=tidewaiter.url) as client:
+        for address in ("/v2/", "/token"):
+            assert (await client.get(address, auth=(boss.name, wrong))).status_code == 401
+        form = {"grant_type": "password", "username": boss.name, "password": wrong}
+        assert (await client.post("/token", data=form)).status_code == 401
+        assert (await client.post("/graphql", json={"query": "{ __typename }"}, auth=(boss.name, wrong))).is_error
+        form |= {"password": boss.password, "access_type": "offline"}
+        given = (await client.post("/token", data=form)).json()
+        fresh = {"grant_type": "refresh_token", "refresh_token": given["refresh_token"]}
+        again = (await client.post("/token", data=fresh)).json()
+    return [wrong, given["access_token"], given["refresh_token"], again["access_token"]]
+
+
+async def test_a_refused_change_leaves_its_refusal_alone(
+    tidewaiter: Server, acme: Tenant, books: asyncpg.Connection
+) -> None:
+    reader = await world.user(acme, "reader", level="READ")
+    other = await world.tenant(tidewaiter, "stranger")
+    org, name = {"organization": acme.organization}, acme.organization
+    weak = {"name": f"{acme.account}-x", "ownerName": f"{acme.account}-y", "ownerPassword": "short"}
+    admin = Person("admin", tidewaiter.admin_password)
+    told = [
+        # An account that was recorded, and then its owner's password is refused: neither is there.
+        (admin, "createAccount", weak, ("user.create", "FAILED", weak["ownerName"])),
+        (reader, "createRepository", org | {"name": "new"}, ("repository.create", "DENIED", f"{name}/new")),
+        (acme.owner, "createRepository", org | {"name": "web"}, ("repository.create", "FAILED", f"{name}/web")),
+        (acme.owner, "createRepository", org | {"name": "A B"}, ("repository.create", "FAILED", f"{name}/A B")),
+        (other.owner, "deleteRepository", org | {"name": "web"}, ("repository.delete", "DENIED", f"{name}/web")),
+        (other.owner, "deleteRepository", org | {"name": "no"}, ("repository.delete", "FAILED", f"{name}/no")),
+        (acme.owner, "deleteOrganization", {"name": name}, ("organization.delete", "FAILED", name)),
+        (
+            acme.owner,
+            "setQuota",
+            {"scope": org, "key": "TAGS", "limit": 1},
+            ("quota.set", "DENIED", f"organization {name} TAGS"),
+        ),
+    ]
+    for who, mutation, given, expected in told:
+        answer, gave = await mutate(tidewaiter, mutation, who, **given)
+        assert len(gave["errors"]) == 1, mutation
+        assert await entries_of(books, answer, who.name) == [expected]
+    assert not await books.fetchval("SELECT EXISTS (SELECT FROM account WHERE name = $1)", weak["name"])
+    hidden = await books.fetchval(
+        "SELECT account_id FROM audit_log WHERE action = 'repository.delete' AND outcome = 'DENIED' AND target = $1",
+        f"{name}/web",
+    )
+    assert hidden == await books.fetchval("SELECT id FROM account WHERE name = $1", acme.account)
+
+
+async def test_every_push_and_pull_leaves_one_entry_and_so_does_every_refusal(
+    tidewaiter: Server, acme: Tenant, books: asyncpg.Connection
+) -> None:
+    reader = await world.user(acme, "reader", level="READ")
+    other = await world.tenant(tidewaiter, "stranger")
+    web, manifest = f"{acme.organization}/web", manifest_of(b"{}")
+    by_tag, digest = f"/v2/{web}/manifests/1.0", digest_of(manifest)
+    by_digest, uploads = f"/v2/{web}/manifests/{digest}", f"/v2/{web}/blobs/uploads/"
+
+    async def leaves(answer: httpx2.Response, status: int, who: Person, *expected: tuple[str, str, str]) -> None:
+        assert answer.status_code == status, answer.text
+        assert await entries_of(books, answer, who.name) == list(expected), answer.request.url
+
+    def as_client(door: Door) -> Door:
+        door.headers["User-Agent"] = CLIENT
+        return door
+
+    async with (
+        knocking(tidewaiter, acme.owner) as owners,
+        knocking(tidewaiter, reader) as readers,
+        knocking(tidewaiter, other.owner) as strangers,
+    ):
+        mine, read, far = (as_client(one) for one in (owners, readers, strangers))
+        lone = manifest_of(b"not here")
+        await leaves(
+            await mine.push_manifest(web, "1.0", lone), 400, acme.owner, ("image.push", "FAILED", f"{web}:1.0")
+        )
+        await leaves(await mine.push_blob(web, b"{}"), 201, acme.owner)
+        pushed = ("image.push", "ALLOWED", f"{web}:1.0")
+        await leaves(await mine.push_manifest(web, "1.0", manifest), 201, acme.owner, pushed)
+        await leaves(await mine.push_manifest(web, "1.0", manifest), 201, acme.owner, pushed)
+        await leaves(await read.get(by_tag), 200, reader, ("image.pull", "ALLOWED", f"{web}:1.0"))
+        await leaves(await read.get(by_digest), 200, reader, ("image.pull", "ALLOWED", f"{web}@{digest}"))
+        await leaves(await read.head(by_tag), 200, reader)
+        await leaves(await read.get(f"{by_tag}1"), 404, reader, ("image.pull", "FAILED", f"{web}:1.01"))
+        await leaves(await far.get(by_tag), 404, other.owner, ("image.pull", "DENIED", f"{web}:1.0"))
+        denied = ("image.push", "DENIED", web)
+        await leaves(await read.post(uploads), 403, reader, denied)
+        await leaves(await read.push_blob(web, b"more"), 403, reader, denied)
+        tagged = ("image.push", "DENIED", f"{web}:2.0")
+        await leaves(await read.push_manifest(web, "2.0", manifest), 403, reader, tagged)
+        await leaves(await read.delete(by_tag), 403, reader, ("tag.delete", "DENIED", f"{web}:1.0"))
+        await leaves(await read.delete(by_digest), 403, reader, ("image.delete", "DENIED", f"{web}@{digest}"))
+        assert await limit(acme, "STORAGE_BYTES", "organization", 2 + len(manifest)) == []
+        await leaves(await mine.push_blob(web, b"more"), 403, acme.owner, denied)
+        address = (await mine.post(uploads)).headers["location"]
+        await leaves(await mine.patch(address, content=streamed()), 403, acme.owner, denied)
+        await leaves(await mine.push_manifest(web, "2.0", manifest_of(b"{}", b"{}")), 403, acme.owner, tagged)
+        repeated = await upload_twice(mine, web)
+        await leaves(repeated, 201, acme.owner)
+        deleted = ("image.delete", "ALLOWED", f"{web}@{digest}")
+        await leaves(await mine.delete(by_digest), 202, acme.owner, deleted)
+
+
+async def streamed() -> AsyncIterator[bytes]:
+    yield b"more"
+
+
+async def upload_twice(door: Door, name: str) -> httpx2.Response:
+    """The answer to a repeated last request, which a client sends again when the first answer was lost."""
+    await door.delete(f"/v2/{name}/blobs/{digest_of(b'none')}")
+    address = await door.begin_upload(name)
+    for _ in range(2):
+        answer = await door.put(address, params={"digest": digest_of(b"")})
+    return answer
+
+
+async def test_who_did_not_sign_in(tidewaiter: Server, acme: Tenant, books: asyncpg.Connection) -> None:
+    await world.repository(acme, "open", visibility="PUBLIC")
+    name = f"{acme.organization}/open"
+    async with knocking(tidewaiter, acme.owner) as door:
+        await door.push_image(name, "1.0")
+    async with knocking(tidewaiter) as nobody:
+        nobody.headers["User-Agent"] = CLIENT
+        pulled = await nobody.get(f"/v2/{name}/manifests/1.0")
+        assert await entries_of(books, pulled, "anonymous") == [("image.pull", "ALLOWED", f"{name}:1.0")]
+        for answer in (
+            await nobody.get("/v2/"),
+            await nobody.get(f"/v2/{acme.organization}/web/manifests/1.0"),
+            await nobody.post(f"/v2/{name}/blobs/uploads/"),
+        ):
+            assert answer.status_code == 401
+            assert await entries_of(books, answer, "anonymous") == []
+        wrong = (acme.owner.name, "not the password")
+        for answer in (
+            await nobody.get("/v2/", auth=wrong),
+            await nobody.get("/token", auth=wrong),
+            await nobody.post("/graphql", json={"query": "{ __typename }"}, auth=wrong),
+        ):
+            assert answer.status_code == 401
+            failed = ("user.sign_in", "DENIED", acme.owner.name)
+            assert await entries_of(books, answer, acme.owner.name) == [failed]
+        token = await nobody.get("/token", auth=(acme.owner.name, acme.owner.password))
+        signed_in = ("user.sign_in", "ALLOWED", acme.owner.name)
+        assert await entries_of(books, token, acme.owner.name) == [signed_in]
+    kinds = "SELECT DISTINCT actor_kind FROM audit_log WHERE request_id = $1"
+    assert await books.fetchval(kinds, pulled.headers["x-request-id"]) == "ANONYMOUS"
+    assert json.loads(token.text)["token"] not in str(await books.fetch("SELECT changes FROM audit_log"))
