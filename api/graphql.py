@@ -94,7 +94,6 @@ class GraphQLDoor(GraphQL[Any, None]):
         sub_response = await super().get_sub_response(request)
         sub_response.media_type = _media_type(request.headers.get("accept", ""))
         sub_response.headers["Cache-Control"] = "no-store"
-        sub_response.headers["X-Request-Id"] = id_of(request)
         return sub_response
 
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData:

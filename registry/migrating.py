@@ -7,6 +7,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -29,8 +30,12 @@ class DatabaseTooOld(RuntimeError):
     """The server is older than what the registry is tested with."""
 
 
+class DatabaseTooNew(RuntimeError):
+    """A later version of the registry has migrated the database; its text says what to do."""
+
+
 async def migrate(dsn: str) -> None:
-    """Raises `DatabaseTooOld`, `DatabaseUnavailable`, and whatever the database itself refuses."""
+    """Raises `DatabaseTooOld`, `DatabaseTooNew`, `DatabaseUnavailable`, and whatever the database itself refuses."""
     await _on_connection(dsn, _upgrade)
 
 
@@ -48,15 +53,26 @@ async def pending(connection: Connection) -> str | None:
     wanted = newest()
     if current == wanted:
         return None
+    if current is not None and not _is_known(current):
+        return _too_new(current)
     return f"The database is at revision {current or 'none'}, this version needs {wanted}: run 'tidewaiter migrate'."
 
 
 def newest() -> str:
-    from alembic.script import ScriptDirectory
-
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None  # noqa: S101
     return head
+
+
+def _is_known(revision: str) -> bool:
+    return any(each.revision == revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def _too_new(revision: str) -> str:
+    return (
+        f"The database is at revision {revision}, which this version does not know: run the version of Tidewaiter that "
+        "migrated it, or a later one."
+    )
 
 
 async def _on_connection(dsn: str, act: Any) -> None:
@@ -74,6 +90,9 @@ def _upgrade(connection: SyncConnection) -> None:
     if version < OLDEST_POSTGRES:
         raise DatabaseTooOld("Tidewaiter needs PostgreSQL 15 or newer.")
     connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is not None and not _is_known(current):
+        raise DatabaseTooNew(_too_new(current))
     config = _config()
     config.attributes["connection"] = connection
     config.attributes["metadata"] = SQLModel.metadata

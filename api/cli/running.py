@@ -11,7 +11,7 @@ import uvloop
 
 from registry import logging
 from registry.errors import Refusal
-from registry.migrating import DatabaseTooOld
+from registry.migrating import DatabaseTooNew, DatabaseTooOld
 from registry.settings import Settings, SettingsError, load_settings
 from registry.storage.embedded import CannotStart
 from registry.system import NotMigrated, System, database, running
@@ -32,7 +32,7 @@ def run(act: Callable[[Settings], Awaitable[Result]]) -> Result:
         return uvloop.run(_called(act))
     except* Stopped as stopped:
         status = 128 + int(str(_first(stopped)))
-    except* (SettingsError, CannotStart, NotMigrated, DatabaseTooOld, Refusal) as errors:
+    except* (SettingsError, CannotStart, NotMigrated, DatabaseTooOld, DatabaseTooNew, Refusal) as errors:
         typer.echo(f"tidewaiter: {_first(errors)}", err=True)
     except* OSError as errors:
         typer.echo(f"tidewaiter: {_first(errors)}", err=True)

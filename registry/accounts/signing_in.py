@@ -79,7 +79,8 @@ async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
     `work` is an anonymous one; what it records on failure names whom the caller claimed to be.
     """
     source = work.origin.source or ""
-    work.attempt("user.sign_in", name)
+    claimed = _shown(name)
+    work.attempt("user.sign_in", claimed)
 
     def check() -> None:
         gate.throttle.check(name, source, work.now)
@@ -92,10 +93,15 @@ async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
             actor = await _by_password(work, gate, name, secret, check)
     except SignInFailed:
         gate.throttle.failed(name, source, work.now)
-        work.actor = replace(ANONYMOUS, name=name or "anonymous")
+        work.actor = replace(ANONYMOUS, name=claimed or "anonymous")
         raise
     gate.throttle.succeeded(name, source)
     return actor
+
+
+def _shown(name: str) -> str:
+    """Who mistakes the fields and sends a secret as the name must not find it in the log."""
+    return f"{credentials.PREFIX}…" if credentials.looks_like_secret(name) and len(name) >= 20 else name
 
 
 async def _by_secret(work: Work, gate: Gate, name: str, secret: str) -> Actor:

@@ -17,7 +17,7 @@ from registry.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unauth
 from registry.oci import errors as oci
 from registry.repositories.creating import RepositoryNameInvalid
 from registry.repositories.deleting import BlobInUse, BlobUnknown, ManifestUnknown
-from registry.repositories.pushing import PartsMissing
+from registry.repositories.pushing import PartsMissing, TooManyTags
 from registry.repositories.uploading import BlobTooLarge, TooManyUploads, UploadBusy, UploadUnknown
 
 VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
@@ -39,10 +39,6 @@ class AddressUnknown(NotFound):
 
 class PageInvalid(Invalid):
     code = "PAGINATION_NUMBER_INVALID"
-
-
-class TooManyTags(Invalid):
-    code = "TOO_MANY_TAGS"
 
 
 # The most particular class decides.

@@ -7,15 +7,13 @@ from starlette.responses import Response
 
 from registry.access import finding
 from registry.oci import manifest as oci_manifest
-from registry.oci.digest import Digest, digest_of, looks_like_digest, parse_digest
-from registry.oci.errors import DigestInvalid
+from registry.oci.digest import looks_like_digest, parse_digest
 from registry.oci.reference import check_tag
 from registry.protocol.calls import Call
-from registry.protocol.errors import ManifestTooLarge, TooManyTags
+from registry.protocol.errors import ManifestTooLarge
 from registry.repositories import deleting, pulling, pushing, tagging
 from registry.repositories.pulling import Pulled
-
-MOST_TAGS = 50
+from registry.repositories.pushing import Sent
 
 
 async def get(call: Call) -> Response:
@@ -34,17 +32,17 @@ async def get(call: Call) -> Response:
 
 
 async def put(call: Call) -> Response:
-    body = await _body(call)
-    manifest = oci_manifest.parse(body, call.request.headers.get("content-type"))
-    digest, tags = _digest_and_tags(call, body)
+    tags = call.request.query_params.getlist("tag")
+    sent = Sent(call.reference, await _body(call), call.request.headers.get("content-type"), tags)
     async with call.begin() as work:
-        pushed = await pushing.push(work, *call.spot, manifest, digest, tags)
-    headers = {"Location": f"/v2/{call.name}/manifests/{digest}", "Docker-Content-Digest": digest}
+        pushed = await pushing.push(work, *call.spot, sent)
+    location = f"/v2/{call.name}/manifests/{pushed.digest}"
+    headers = {"Location": location, "Docker-Content-Digest": pushed.digest}
     if pushed.subject:
         headers["OCI-Subject"] = pushed.subject
     response = Response(status_code=201, headers=headers)
     if looks_like_digest(call.reference):
-        for tag in tags:
+        for tag in pushed.tags:
             response.headers.append("OCI-Tag", tag)
     return response
 
@@ -82,19 +80,6 @@ async def _body(call: Call) -> bytes:
     if size > limit:
         raise ManifestTooLarge(f"A manifest may have at most {limit} bytes.", limit=limit, requested=size)
     return b"".join(parts)
-
-
-def _digest_and_tags(call: Call, body: bytes) -> tuple[Digest, list[str]]:
-    if not looks_like_digest(call.reference):
-        return digest_of(body), [check_tag(call.reference)]
-    said = parse_digest(call.reference)
-    digest = digest_of(body, said.algorithm)
-    if digest != said:
-        raise DigestInvalid(f"The manifest was sent as {said}, but its bytes are {digest}.")
-    tags = list(dict.fromkeys(call.request.query_params.getlist("tag")))
-    if len(tags) > MOST_TAGS:
-        raise TooManyTags(f"At most {MOST_TAGS} tags can be given with one manifest; these are {len(tags)}.")
-    return digest, [check_tag(tag) for tag in tags]
 
 
 def _checked(reference: str) -> str:

@@ -17,10 +17,12 @@ HELD = """
     JOIN repository r ON r.id = u.repository_id JOIN organization o ON o.id = r.organization_id
     WHERE CASE $1 WHEN 'account' THEN o.account_id WHEN 'organization' THEN o.id ELSE r.id END = $2
 """
-SET = """
-    INSERT INTO quota_counter AS q (scope_kind, scope_id, key, charged, explicit, hard) VALUES ($1, $2, $3, 0, $4, $5)
-    ON CONFLICT (scope_kind, scope_id, key) DO UPDATE SET explicit = $4, hard = $5
+# Makes the counter if need be and locks it: of two changes, each must see what it replaces.
+LOCK = """
+    INSERT INTO quota_counter AS q (scope_kind, scope_id, key, charged, explicit) VALUES ($1, $2, $3, 0, false)
+    ON CONFLICT (scope_kind, scope_id, key) DO UPDATE SET explicit = q.explicit
 """
+SET = "UPDATE quota_counter SET explicit = $4, hard = $5 WHERE scope_kind = $1 AND scope_id = $2 AND key = $3"
 
 
 class LimitInvalid(Invalid):
@@ -77,6 +79,7 @@ async def set_limit(work: Work, place: Place, key: Key, limit: int | None, *, de
         )
     if limit is not None and not 0 <= limit < 2**63:
         raise LimitInvalid("A limit is a whole number from 0, or null for unlimited.", path=["limit"])
+    await work.execute(LOCK, place.kind, place.id, key.value)
     before = {quota.key: quota for quota in await quotas_of(work, place)}[key]
     await work.execute(SET, place.kind, place.id, key.value, not default, limit)
     after = {quota.key: quota for quota in await quotas_of(work, place)}[key]

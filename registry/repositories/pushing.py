@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from policies.quotas import Key
 from registry.errors import Invalid
 from registry.oci.descriptor import Descriptor
-from registry.oci.digest import Digest
-from registry.oci.errors import ManifestInvalid
-from registry.oci.manifest import Manifest
+from registry.oci.digest import Digest, digest_of, looks_like_digest, parse_digest
+from registry.oci.errors import DigestInvalid, ManifestInvalid
+from registry.oci.manifest import Manifest, parse
+from registry.oci.reference import check_tag
 from registry.places import Place
 from registry.quotas import reserving
 from registry.repositories import creating, tagging
 from registry.repositories.tables import Manifest as Row
 from registry.work import Work
+
+MOST_TAGS = 50
 
 BLOBS_HERE = """
     SELECT rb.digest, b.size FROM repository_blob rb JOIN blob b ON b.digest = rb.digest
@@ -43,24 +46,39 @@ class PartsMissing(Invalid):
     code = "MANIFEST_BLOB_UNKNOWN"
 
 
+class TooManyTags(Invalid):
+    code = "TOO_MANY_TAGS"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A manifest as it was sent. `reference` is a tag or digest; `tags` may come along with a digest."""
+
+    reference: str
+    body: bytes
+    media_type: str | None
+    tags: Sequence[str] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Pushed:
     place: Place
     digest: Digest
+    tags: Sequence[str]
     subject: str | None
 
 
-async def push(
-    work: Work, organization: str, repository: str, manifest: Manifest, digest: Digest, tags: Sequence[str]
-) -> Pushed:
-    """Stores a manifest and points the tags at it. The digest has been checked against the bytes.
+async def push(work: Work, organization: str, repository: str, sent: Sent) -> Pushed:
+    """Stores a manifest and points its tags at it.
 
-    Raises `PartsMissing`, `ManifestInvalid`, `QuotaExceeded`, and what `require` raises.
+    Raises `ManifestInvalid`, `DigestInvalid`, `TagInvalid`, `TooManyTags`, `PartsMissing`, `QuotaExceeded`, and what
+    `require` raises.
     """
     name = f"{organization}/{repository}"
-    target = f"{name}:{tags[0]}" if tags else f"{name}@{digest}"
-    work.attempt("image.push", target, digest=digest)
+    work.attempt("image.push", f"{name}{'@' if looks_like_digest(sent.reference) else ':'}{sent.reference}")
     place = await creating.ensure(work, organization, repository)
+    manifest, (digest, tags) = parse(sent.body, sent.media_type), _digest_and_tags(sent)
+    work.attempt("image.push", f"{name}:{tags[0]}" if tags else f"{name}@{digest}", place=place, digest=digest)
     total = await _check_parts(work, place, manifest)
     await work.execute(LOCK, f"{place.id}{digest}")
     if await work.fetchval(KNOWN, place.id, digest) is None:
@@ -69,7 +87,20 @@ async def push(
     work.record(place=place, changes={"digest": [before[tags[0]] if tags else None, digest]})
     for tag in tags[1:]:
         work.also("tag.create", place, {"tag": [None, tag], "digest": [before[tag], digest]})
-    return Pushed(place, digest, manifest.subject.digest if manifest.subject else None)
+    return Pushed(place, digest, tags, manifest.subject.digest if manifest.subject else None)
+
+
+def _digest_and_tags(sent: Sent) -> tuple[Digest, list[str]]:
+    if not looks_like_digest(sent.reference):
+        return digest_of(sent.body), [check_tag(sent.reference)]
+    said = parse_digest(sent.reference)
+    digest = digest_of(sent.body, said.algorithm)
+    if digest != said:
+        raise DigestInvalid(f"The manifest was sent as {said}, but its bytes are {digest}.")
+    tags = list(dict.fromkeys(sent.tags))
+    if len(tags) > MOST_TAGS:
+        raise TooManyTags(f"At most {MOST_TAGS} tags can be given with one manifest; these are {len(tags)}.")
+    return digest, [check_tag(tag) for tag in tags]
 
 
 async def _check_parts(work: Work, place: Place, manifest: Manifest) -> int:

@@ -15,7 +15,7 @@ import anyio
 
 from registry.access import finding
 from registry.actors import Actor, Origin
-from registry.errors import Invalid, QuotaExceeded
+from registry.errors import Invalid, QuotaExceeded, Refusal
 from registry.oci.digest import Digest
 from registry.oci.errors import RangeInvalid, SizeInvalid
 from registry.places import Place
@@ -137,7 +137,7 @@ class Receiver:
         if isinstance(error, QuotaExceeded | BlobTooLarge):
             await self._discard(mine)
         else:
-            await self._release(mine)
+            await self._release(mine, error)
 
     async def _pour(self, mine: Claim, incoming: Incoming, staging: Staging) -> None:
         end = None if incoming.length is None else mine.received + incoming.length
@@ -178,9 +178,9 @@ class Receiver:
         size = staging.offset
         try:
             await staging.commit(digest)
-        except Invalid:
+        except Invalid as refusal:
             await staging.abort(mine.received)
-            await self._release(mine)
+            await self._release(mine, refusal)
             raise
         async with self._begin() as work:
             work.attempt("image.push", mine.place.name, place=mine.place, digest=digest)
@@ -188,9 +188,13 @@ class Receiver:
         await self.foundation.blobs.discard_upload(mine.upload)
         return size
 
-    async def _release(self, mine: Claim) -> None:
+    async def _release(self, mine: Claim, error: BaseException) -> None:
+        """Lets the upload stand where it stood, and puts it on the books that what came was refused."""
         async with self._begin() as work:
+            work.attempt("image.push", mine.place.name, place=mine.place)
             await uploading.advance(work, mine, mine.received)
+        if isinstance(error, Refusal):
+            await work.refused(error)
 
     async def _discard(self, mine: Claim) -> None:
         async with self._begin() as work:

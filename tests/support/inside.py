@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from registry.access import finding
 from registry.accounts import managing
 from registry.actors import Actor, ActorKind, Origin
-from registry.oci import manifest as oci_manifest
 from registry.oci.digest import Digest, digest_of
 from registry.organizations import founding
 from registry.places import Place
 from registry.repositories import creating, pushing, uploading
+from registry.repositories.pushing import Sent
 from registry.system import System
 from registry.work import Work
 
@@ -65,8 +65,8 @@ class Household:
             return await self.push_with(work, repository, *tags, marked=marked)
 
     async def push_with(self, work: Work, repository: str, *tags: str, marked: str = "") -> Digest:
-        manifest = oci_manifest.parse(index_of_nothing(marked), INDEX)
-        return (await pushing.push(work, self.name, repository, manifest, digest_of(manifest.body), tags)).digest
+        body = index_of_nothing(marked)
+        return (await pushing.push(work, self.name, repository, Sent(digest_of(body), body, INDEX, tags))).digest
 
 
 def index_of_nothing(mark: str) -> bytes:
