@@ -200,6 +200,13 @@ async def test_every_push_and_pull_leaves_one_entry_and_so_does_every_refusal(
         await leaves(
             await mine.push_manifest(web, "1.0", lone), 400, acme.owner, ("image.push", "FAILED", f"{web}:1.0")
         )
+        failed = ("image.push", "FAILED", f"{web}:1.0")
+        await leaves(await mine.push_manifest(web, "1.0", b"no manifest"), 400, acme.owner, failed)
+        digestless = ("image.push", "FAILED", f"{web}@{digest}")
+        await leaves(await mine.push_manifest(web, digest, lone), 400, acme.owner, digestless)
+        for sent in (b"other bytes", b"{}, and then some"):
+            address = f"/v2/{web}/blobs/uploads/?digest={digest_of(b'{}')}"
+            await leaves(await mine.post(address, content=sent), 400, acme.owner, ("image.push", "FAILED", web))
         await leaves(await mine.push_blob(web, b"{}"), 201, acme.owner)
         pushed = ("image.push", "ALLOWED", f"{web}:1.0")
         await leaves(await mine.push_manifest(web, "1.0", manifest), 201, acme.owner, pushed)
@@ -271,3 +278,23 @@ async def test_who_did_not_sign_in(tidewaiter: Server, acme: Tenant, books: asyn
     kinds = "SELECT DISTINCT actor_kind FROM audit_log WHERE request_id = $1"
     assert await books.fetchval(kinds, pulled.headers["x-request-id"]) == "ANONYMOUS"
     assert json.loads(token.text)["token"] not in str(await books.fetch("SELECT changes FROM audit_log"))
+
+
+async def test_a_key_that_was_revoked_is_refused_on_its_users_page(tidewaiter: Server, acme: Tenant) -> None:
+    _, made = await mutate(tidewaiter, "createAccessKey", acme.owner, name="lost")
+    await mutate(tidewaiter, "revokeAccessKey", acme.owner, accessKey=made["accessKey"]["id"])
+    async with knocking(tidewaiter, Person(acme.owner.name, made["secret"])) as door:
+        assert (await door.get("/token")).status_code == 401
+    latest = (await world.entries(acme))[0]
+    assert latest.told == ("user.sign_in", "DENIED", acme.owner.name)
+    assert "revoked" in (latest.reason or "")
+
+
+async def test_a_secret_sent_as_the_name_is_not_written_down(
+    tidewaiter: Server, acme: Tenant, books: asyncpg.Connection
+) -> None:
+    _, made = await mutate(tidewaiter, "createAccessKey", acme.owner, name="ci")
+    async with knocking(tidewaiter, Person(made["secret"], "x")) as door:
+        answer = await door.get("/token", headers={"User-Agent": CLIENT})
+    assert answer.status_code == 401
+    assert await entries_of(books, answer, "tw_…") == [("user.sign_in", "DENIED", "tw_…")]
