@@ -57,7 +57,7 @@ async def create_user(
     """Raises `AccountNameInvalid`, `AccountTaken`, `PasswordTooWeak`, and what `require` raises."""
     work.attempt("user.create", name)
     place = await finding.account(work, account)
-    work.require("manage_users", place)
+    work.require("create_user", place)
     return await _add_user(work, passwords, place, name, password, owner=owner)
 
 

@@ -48,7 +48,7 @@ async def test_an_account_that_is_refused_leaves_nothing(
 ) -> None:
     right = {"name": unique("shop"), "ownerName": unique("owner"), "ownerPassword": PASSWORD}
     error = await refusal(tidewaiter, "createAccount", ADMIN, "account { id } owner { id }", **(right | given))
-    assert (error["__typename"], error["code"]) == (kind, code)
+    assert (error["__typename"], error["code"], error["path"]) == (kind, code, list(given))
     assert await verdict(tidewaiter, "createAccount", ADMIN, **right) == DONE
 
 
@@ -161,7 +161,7 @@ async def test_nobody_suspends_themselves(tidewaiter: Server, cast: Cast) -> Non
     assert (error["__typename"], error["code"]) == ("ConflictError", "LAST_ADMINISTRATOR")
 
 
-async def test_a_suspended_account_is_frozen_and_still_seen(tidewaiter: Server) -> None:
+async def test_a_suspended_account_is_frozen_and_still_seen_and_managed(tidewaiter: Server) -> None:
     tenant = await world.tenant(tidewaiter, "frozen")
     await world.repository(tenant, "web")
     for role in (tenant.owner, NOBODY):
@@ -173,6 +173,17 @@ async def test_a_suspended_account_is_frozen_and_still_seen(tidewaiter: Server) 
     assert (error["__typename"], error["code"]) == ("PermissionDeniedError", "ACCOUNT_SUSPENDED")
     seen = await ask(tidewaiter, "{ repositories { nodes { name organization } } }", tenant.owner)
     assert {"name": "web", "organization": tenant.organization} in seen["repositories"]["nodes"]
+    new = {"account": tenant.account, "name": unique("new"), "password": PASSWORD}
+    assert await verdict(tidewaiter, "createUser", ADMIN, **new) == "ACCOUNT_SUSPENDED"
+    users = await ask(
+        tidewaiter,
+        "query($name: String!) { account(name: $name) { users { nodes { name } } } }",
+        ADMIN,
+        name=tenant.account,
+    )
+    assert users["account"]["users"]["nodes"] == [{"name": tenant.owner.name}]
+    assert await verdict(tidewaiter, "suspendUser", ADMIN, user=tenant.owner.name) == DONE
+    assert await verdict(tidewaiter, "resumeUser", ADMIN, user=tenant.owner.name) == DONE
     back = await change(tidewaiter, "resumeAccount", ADMIN, "account { suspendedAt }", account=tenant.account)
     assert back["account"]["suspendedAt"] is None
     assert await verdict(tidewaiter, "createRepository", tenant.owner, **place) == DONE
