@@ -63,6 +63,7 @@ class Server:
             "TIDEWAITER_ADMIN_PASSWORD": self.admin_password,
             "TIDEWAITER_EMBEDDED_FSYNC": "off",
             "TIDEWAITER_CLOCK_FILE": str(self.folder / "clock"),
+            "PYTHONDONTWRITEBYTECODE": "",  # else each process compiles all of us anew, which takes a second or two
         }
         return {name: value for name, value in (inherited | ours | dict(self.environment)).items() if value}
 
