@@ -15,7 +15,7 @@ import anyio
 
 from registry.access import finding
 from registry.actors import Actor, Origin
-from registry.errors import Invalid, QuotaExceeded, Refusal
+from registry.errors import QuotaExceeded, Refusal
 from registry.oci.digest import Digest
 from registry.oci.errors import RangeInvalid, SizeInvalid
 from registry.places import Place
@@ -57,11 +57,9 @@ class Receiver:
         before, `SizeInvalid`, `BlobTooLarge`, `QuotaExceeded`, `UploadUnknown`, `UploadBusy`."""
         async with self._claiming(incoming) as work:
             mine = await self._claim(work, incoming)
-        staging = await self._take(mine, incoming)
-        received = await staging.pause()
-        async with self._begin() as work:
-            await uploading.advance(work, mine, received)
-        return received
+        async with self._moving(mine) as staging:
+            await self._pour(mine, incoming, staging)
+            return await self._advance(mine, staging)
 
     async def close(self, incoming: Incoming, digest: Digest) -> int:
         """Takes the last chunk, if there is one, and makes the blob visible; returns its size. Raises
@@ -73,8 +71,9 @@ class Receiver:
                 if (size := await self._size_if_done(work, incoming, digest)) is not None:
                     return size
                 raise
-        staging = await self._take(mine, incoming)
-        return await self._finish(mine, staging, digest)
+        async with self._moving(mine) as staging:
+            await self._pour(mine, incoming, staging)
+            return await self._finish(mine, staging, digest)
 
     async def store(self, incoming: Incoming, digest: Digest) -> int:
         """As `close`, for a blob that comes with the request that began its upload. Where that fails nothing is kept:
@@ -107,19 +106,24 @@ class Receiver:
             )
         return mine
 
-    async def _take(self, mine: Claim, incoming: Incoming) -> Staging:
+    @asynccontextmanager
+    async def _moving(self, mine: Claim) -> AsyncIterator[Staging]:
+        """The staged bytes. Whatever goes wrong with them, the upload does not stay leased."""
         try:
             staging = await self.foundation.blobs.open_upload(mine.upload, mine.received, mine.algorithm)
         except StagingLost:
             await self._discard(mine)
             raise uploading.unknown() from None
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await self._release(mine, error)
+            raise
         try:
-            await self._pour(mine, incoming, staging)
+            yield staging
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await self._give_up(mine, staging, error)
             raise
-        return staging
 
     async def _give_up(self, mine: Claim, staging: Staging, error: BaseException) -> None:
         """Leaves the upload as others may find it. One that is not surely ours any more is not touched."""
@@ -129,9 +133,7 @@ class Receiver:
             staging.leave()
             return
         if isinstance(error, SenderGone):
-            received = await staging.pause()
-            async with self._begin() as work:
-                await uploading.advance(work, mine, received)
+            await self._advance(mine, staging)
             return
         await staging.abort(mine.received)
         if isinstance(error, QuotaExceeded | BlobTooLarge):
@@ -174,14 +176,15 @@ class Receiver:
             work.attempt("image.push", mine.place.name, place=mine.place)
             return await uploading.hold_window(work, mine, until)
 
+    async def _advance(self, mine: Claim, staging: Staging) -> int:
+        received = await staging.pause()
+        async with self._begin() as work:
+            await uploading.advance(work, mine, received)
+        return received
+
     async def _finish(self, mine: Claim, staging: Staging, digest: Digest) -> int:
         size = staging.offset
-        try:
-            await staging.commit(digest)
-        except Invalid as refusal:
-            await staging.abort(mine.received)
-            await self._release(mine, refusal)
-            raise
+        await staging.commit(digest)
         async with self._begin() as work:
             work.attempt("image.push", mine.place.name, place=mine.place, digest=digest)
             await uploading.finish(work, mine, digest, size)
