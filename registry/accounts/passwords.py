@@ -41,7 +41,9 @@ class Passwords:
         """Raises `PasswordTooWeak`."""
         check(password)
         async with self._turns:
-            return await asyncio.to_thread(self._hasher.hash, password)
+            stored = await asyncio.to_thread(self._hasher.hash, password)
+        self._remember(self._print(stored, password))  # who sets a password signs in with it next
+        return stored
 
     async def matches(self, stored: str | None, password: str, *, before: Callable[[], None]) -> bool:
         """Takes as long for a user who does not exist (`stored` none) as for one who does.
@@ -49,7 +51,7 @@ class Passwords:
         `before` is called when the turn has come, and may raise: many guesses sent at once all wait, and each must
         still see that those before it failed.
         """
-        print_of_both = hmac.digest(self._key, f"{stored}\0{password}".encode(), "sha256")
+        print_of_both = self._print(stored, password)
         if stored is not None and print_of_both in self._memory:
             self._memory.move_to_end(print_of_both)
             return True
@@ -58,10 +60,16 @@ class Passwords:
             good = await asyncio.to_thread(self._verify, stored or self._nobody, password[:LONGEST])
         if not good or stored is None:
             return False
+        self._remember(print_of_both)
+        return True
+
+    def _print(self, stored: str | None, password: str) -> bytes:
+        return hmac.digest(self._key, f"{stored}\0{password}".encode(), "sha256")
+
+    def _remember(self, print_of_both: bytes) -> None:
         self._memory[print_of_both] = None
         if len(self._memory) > REMEMBERED:
             self._memory.popitem(last=False)
-        return True
 
     def _verify(self, stored: str, password: str) -> bool:
         try:

@@ -32,15 +32,20 @@ async def test_what_is_kept_is_argon2id_and_new_each_time(passwords: Passwords) 
 
 async def test_a_password_matches_its_own_hash_alone(passwords: Passwords) -> None:
     stored = await passwords.hash(PASSWORD)
-    assert await passwords.matches(stored, PASSWORD, before=nothing)
+    assert await Passwords().matches(stored, PASSWORD, before=nothing)
     for wrong in (PASSWORD.upper(), f"{PASSWORD} ", "", f"{PASSWORD}\0"):
         assert not await passwords.matches(stored, wrong, before=nothing), wrong
 
 
 async def test_a_verified_password_needs_no_second_turn(passwords: Passwords) -> None:
     stored = await passwords.hash(PASSWORD)
-    assert await passwords.matches(stored, PASSWORD, before=nothing)
-    assert await passwords.matches(stored, PASSWORD, before=never)
+    elsewhere = Passwords()
+    assert await elsewhere.matches(stored, PASSWORD, before=nothing)
+    assert await elsewhere.matches(stored, PASSWORD, before=never)
+
+
+async def test_nor_does_one_that_was_just_set(passwords: Passwords) -> None:
+    assert await passwords.matches(await passwords.hash(PASSWORD), PASSWORD, before=never)
 
 
 async def test_a_changed_password_is_not_accepted_from_memory(passwords: Passwords) -> None:
