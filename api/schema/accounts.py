@@ -88,8 +88,13 @@ class CreateAccountPayload:
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
 
 
-@strawberry.input(description="Which account is meant.")
-class AccountInput:
+@strawberry.input(description="Which account to freeze.")
+class SuspendAccountInput:
+    account: str = strawberry.field(description="The account's name.")
+
+
+@strawberry.input(description="Which account to set free again.")
+class ResumeAccountInput:
     account: str = strawberry.field(description="The account's name.")
 
 
@@ -188,11 +193,11 @@ class AccountMutations:
     @strawberry.mutation(
         description="Freezes an account: nothing in it may grow or change. For platform administrators."
     )
-    async def suspend_account(self, info: Info, input: AccountInput) -> AccountPayload:
+    async def suspend_account(self, info: Info, input: SuspendAccountInput) -> AccountPayload:
         return await _suspend_account(info, input.account, suspended=True)
 
     @strawberry.mutation(description="Ends the suspension of an account. For platform administrators.")
-    async def resume_account(self, info: Info, input: AccountInput) -> AccountPayload:
+    async def resume_account(self, info: Info, input: ResumeAccountInput) -> AccountPayload:
         return await _suspend_account(info, input.account, suspended=False)
 
 

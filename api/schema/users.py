@@ -50,8 +50,13 @@ class SetPasswordInput:
     password: str = strawberry.field(description="At least 8 characters. Ends all sign-ins of the user.")
 
 
-@strawberry.input(description="Which user is meant.")
-class UserInput:
+@strawberry.input(description="Who shall not sign in any more.")
+class SuspendUserInput:
+    user: str = strawberry.field(description="The user's name.")
+
+
+@strawberry.input(description="Who may sign in again.")
+class ResumeUserInput:
     user: str = strawberry.field(description="The user's name.")
 
 
@@ -83,11 +88,11 @@ class UserMutations:
         return UserPayload(user=User.of(user) if user else None, errors=errors)
 
     @strawberry.mutation(description="Keeps a user from signing in, and ends what was issued before. For owners.")
-    async def suspend_user(self, info: Info, input: UserInput) -> UserPayload:
+    async def suspend_user(self, info: Info, input: SuspendUserInput) -> UserPayload:
         user, errors = await changing(info, lambda work: managing.suspend_user(work, input.user, suspended=True))
         return UserPayload(user=User.of(user) if user else None, errors=errors)
 
     @strawberry.mutation(description="Lets a suspended user sign in again. For owners.")
-    async def resume_user(self, info: Info, input: UserInput) -> UserPayload:
+    async def resume_user(self, info: Info, input: ResumeUserInput) -> UserPayload:
         user, errors = await changing(info, lambda work: managing.suspend_user(work, input.user, suspended=False))
         return UserPayload(user=User.of(user) if user else None, errors=errors)

@@ -173,3 +173,14 @@ def test_values_that_scripts_rely_on(name: str, values: list[str]) -> None:
     kind = SCHEMA.type_map[name]
     assert isinstance(kind, GraphQLEnumType)
     assert list(kind.values) == values
+
+
+def test_every_mutation_takes_one_input_named_for_it_and_tells_its_errors() -> None:
+    """So that who knows the name of a mutation can write it."""
+    assert SCHEMA.mutation_type is not None
+    for name, field in SCHEMA.mutation_type.fields.items():
+        own = name[0].upper() + name[1:]
+        assert {argument: str(each.type) for argument, each in field.args.items()} == {"input": f"{own}Input!"}
+        payload = SCHEMA.type_map[str(field.type).rstrip("!")]
+        assert isinstance(payload, GraphQLObjectType)
+        assert str(payload.fields["errors"].type) == "[UserError!]!"

@@ -72,7 +72,7 @@ async def code_of(tidewaiter: Server, query: str, by: Person, /, **variables: An
 
 
 def _document(name: str, selection: str) -> str:
-    kind = INPUTS.get(name) or f"{name[0].upper()}{name[1:]}Input"
+    kind = f"{name[0].upper()}{name[1:]}Input"
     return f"mutation($input: {kind}!) {{ {name}(input: $input) {{ {selection} errors {{ {ERROR} }} }} }}"
 
 
@@ -81,12 +81,6 @@ ERROR = """
     ... on PermissionDeniedError { held needed }
     ... on QuotaExceededError { key scope limit used requested }
 """
-INPUTS = {
-    "suspendAccount": "AccountInput",
-    "resumeAccount": "AccountInput",
-    "suspendUser": "UserInput",
-    "resumeUser": "UserInput",
-}
 
 
 async def change(tidewaiter: Server, mutation: str, by: Person, selection: str = "", /, **given: Any) -> Any:

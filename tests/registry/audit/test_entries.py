@@ -17,7 +17,6 @@ from tests.support.server import Server
 from tests.support.world import Person, Tenant
 
 CLIENT = "a client of its own/1.0"
-KINDS = {verb + noun: f"{noun}Input" for verb in ("suspend", "resume") for noun in ("User", "Account")}
 SELECT = {"createAccessKey": "accessKey { id } secret", "createLoginCommand": "docker"}
 
 
@@ -46,7 +45,7 @@ async def entries_of(books: asyncpg.Connection, answer: httpx2.Response, who: st
 
 async def mutate(tidewaiter: Server, mutation: str, by: Person, **given: Any) -> tuple[httpx2.Response, dict[str, Any]]:
     """The whole answer, and what the mutation gave."""
-    kind = KINDS.get(mutation) or f"{mutation[0].upper()}{mutation[1:]}Input"
+    kind = f"{mutation[0].upper()}{mutation[1:]}Input"
     fields = f"{SELECT.get(mutation, '')} errors {{ message code }}"
     query = f"mutation($input: {kind}!) {{ {mutation}(input: $input) {{ {fields} }} }}"
     headers = {"User-Agent": CLIENT}
