@@ -1,6 +1,8 @@
 """What all tests share: one running server, made at the first need and stopped at the end."""
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +19,10 @@ def tidewaiter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Tests share it, and never meet in it: each makes accounts of its own."""
     with serving(tmp_path_factory.mktemp("server")) as server:
         yield server
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose own path leaves room for the path of a socket in it."""
+    with tempfile.TemporaryDirectory(prefix="tw-") as name:
+        yield Path(name)

@@ -236,9 +236,9 @@ async def test_a_second_server_on_the_same_data_says_so_and_outlives_the_first(s
 
 
 @pytest.fixture
-async def elsewhere(made: Path, tmp_path: Path) -> AsyncIterator[embedded.Server]:
-    """A PostgreSQL that the server only knows by its address; its database is empty."""
-    folder = tmp_path / "elsewhere"
+async def elsewhere(made: Path, short_path: Path) -> AsyncIterator[embedded.Server]:
+    """A PostgreSQL that the server only knows by its address, which stays; its database is empty."""
+    folder = short_path / "elsewhere"
     shutil.copytree(made / "data" / "postgres", folder)
     database = await embedded.start(folder, durable=False)
     connection = await connect(database.dsn.replace("/tidewaiter?", "/postgres?"))

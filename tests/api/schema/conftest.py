@@ -1,4 +1,4 @@
-"""One cast for all tests of the schema. Tests that change things make their own repositories, or tenants."""
+"""One cast for all tests of a module. Tests that change things make their own repositories, or tenants."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from tests.support import world
 from tests.support.server import Server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def cast(tidewaiter: Server) -> Cast:
     acme = await world.tenant(tidewaiter, "cast")
     open = replace(acme, organization=f"{acme.organization}-open")

@@ -432,9 +432,10 @@ async def test_an_ordinary_user_runs_it_and_root_then_runs_it_as_that_user(open_
 
 
 @pytest.mark.parametrize("name", ["postgres.log", "socket", "starting.lock", "running.lock"])
-async def test_no_link_is_followed_out_of_the_folder(folder: Path, tmp_path: Path, name: str) -> None:
+async def test_no_link_is_followed_out_of_the_folder(made: Path, short_path: Path, name: str) -> None:
     """The owner of the folder may be less than the one who starts: root would give away the link's target."""
-    target = tmp_path / "target"
+    folder, target = short_path / "postgres", short_path / "target"
+    shutil.copytree(made, folder)
     await asyncio.to_thread(lay_link, folder / name, target)
     with pytest.raises(CannotStart):
         await start(folder)
