@@ -78,12 +78,12 @@ async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
 
     `work` is an anonymous one; what it records on failure names whom the caller claimed to be.
     """
-    source = work.origin.source or ""
     claimed = _shown(name)
     work.attempt("user.sign_in", claimed)
+    counted, source = "" if name in TOKEN_NAMES else name, work.origin.source or ""
 
     def check() -> None:
-        gate.throttle.check(name, source, work.now)
+        gate.throttle.check(counted, source, work.now)
 
     check()
     try:
@@ -92,10 +92,10 @@ async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
         else:
             actor = await _by_password(work, gate, name, secret, check)
     except SignInFailed:
-        gate.throttle.failed(name, source, work.now)
+        gate.throttle.failed(counted, source, work.now)
         work.actor = replace(ANONYMOUS, name=claimed or "anonymous")
         raise
-    gate.throttle.succeeded(name, source)
+    gate.throttle.succeeded(counted, source)
     return actor
 
 

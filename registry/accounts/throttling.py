@@ -25,7 +25,7 @@ class Throttle:
 
     def check(self, name: str, source: str, now: datetime) -> None:
         """Raises `TooManySignIns` before the secret is even looked at."""
-        for key, limit in ((name, source), PER_USER), (("", source), PER_ADDRESS):
+        for key, limit in _keys(name, source).items():
             recent = self._recent(key, now)
             if len(recent) >= limit:
                 wait = int((recent[0] + WINDOW - now).total_seconds()) + 1
@@ -35,7 +35,7 @@ class Throttle:
                 )
 
     def failed(self, name: str, source: str, now: datetime) -> None:
-        for key in ((name, source), ("", source)):
+        for key in _keys(name, source):
             recent = self._recent(key, now)
             recent.append(now)
             self._failures[key] = recent
@@ -44,10 +44,17 @@ class Throttle:
             self._failures.popitem(last=False)
 
     def succeeded(self, name: str, source: str) -> None:
-        self._failures.pop((name, source), None)
+        if name:
+            self._failures.pop((name, source), None)
 
     def _recent(self, key: tuple[str, str], now: datetime) -> "deque[datetime]":
         failures = self._failures.get(key) or deque(maxlen=PER_ADDRESS)
         while failures and failures[0] <= now - WINDOW:
             failures.popleft()
         return failures
+
+
+def _keys(name: str, source: str) -> dict[tuple[str, str], int]:
+    """What is counted, and up to how much. A secret may come without a name, and then only the address is known."""
+    by_address = {("", source): PER_ADDRESS}
+    return {(name, source): PER_USER} | by_address if name else by_address

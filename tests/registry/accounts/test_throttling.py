@@ -48,6 +48,13 @@ def test_guessing_many_names_holds_up_the_address() -> None:
     assert not refused(throttle, name="grace", source="192.0.2.2")
 
 
+def test_who_sends_a_secret_without_a_name_is_held_up_with_the_address_alone() -> None:
+    """Identity tokens of many users come under no name, or one name for all."""
+    assert not refused(failing(Throttle(), PER_USER), name="")
+    assert not refused(failing(Throttle(), PER_USER, name=""), name="")
+    assert refused(failing(Throttle(), PER_ADDRESS), name="")
+
+
 def test_the_wait_is_told_and_is_enough() -> None:
     throttle = failing(Throttle(), PER_USER)
     with pytest.raises(TooManySignIns) as caught:
@@ -63,6 +70,13 @@ def test_success_forgives_the_user_and_not_the_address() -> None:
     throttle.succeeded("ada", "192.0.2.1")
     assert not refused(throttle)
     assert refused(failing(throttle, PER_ADDRESS - PER_USER, name="grace"), name="alan")
+
+
+def test_success_without_a_name_forgives_nobody() -> None:
+    """Else who holds one good secret could guess on and on."""
+    throttle = failing(Throttle(), PER_ADDRESS, name="grace")
+    throttle.succeeded("", "192.0.2.1")
+    assert refused(throttle, name="alan")
 
 
 def test_memory_is_bounded() -> None:
