@@ -114,8 +114,11 @@ def describe(place: Place) -> str:
 def not_found(place: Place) -> PlaceNotFound:
     """The one sentence for what is absent and what is hidden."""
     truth = HIDDEN if place.exists else ABSENT
+    ways = "Check the name, or ask a manager for a permission."
+    if place.kind == "organization":
+        ways = "Check the name, ask a manager for a permission, or create the organization first: a push never does."
     return PlaceNotFound(
-        f"There is no {describe(place)} that you can see. Check the name, or ask a manager for a permission.",
+        f"There is no {describe(place)} that you can see. {ways}",
         truth=truth,
         kind=place.kind,
     )
