@@ -8,7 +8,7 @@ from typing import Any
 from policies import naming
 from policies.quotas import Key
 from registry.access import finding
-from registry.deciding import PlaceNotFound
+from registry.deciding import PlaceNotFound, not_found
 from registry.errors import Conflict, Invalid
 from registry.places import Place
 from registry.quotas import reserving
@@ -74,11 +74,14 @@ async def ensure(work: Work, organization: str, name: str) -> Place:
 
 
 async def update(work: Work, place: Place, changed: dict[str, Any]) -> Repository:
-    """Changes only the fields given: description, category, visibility. Raises `RepositoryInvalid`."""
+    """Changes only the fields given: description, category, visibility. Raises `RepositoryInvalid`, and `NotFound` when
+    it has gone in between."""
     work.attempt("repository.update", place.name, place=place)
     work.require("publish" if "visibility" in changed else "update", place)
     _check_description(changed.get("description", ""))
     row = await work.fetchrow("SELECT * FROM repository WHERE id = $1 FOR UPDATE", place.id)
+    if row is None:
+        raise not_found(replace(place, exists=False))
     before = read_repository(row)
     after = Repository(**(before.model_dump() | changed | {"updated_at": work.now}))
     await work.execute(

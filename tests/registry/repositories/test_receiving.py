@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,9 +14,7 @@ from registry.repositories import creating, uploading
 from registry.repositories.receiving import Incoming, Receiver
 from registry.storage.blobs import Staging, StorageFull
 from registry.work import Foundation
-from tests.support.books import in_process, new_database
-from tests.support.inside import Household, settle
-from tests.support.server import Server
+from tests.support.inside import Household
 
 CONTENT = b"a layer of few bytes"
 
@@ -60,12 +57,6 @@ class Held:
     async def commit(self, digest: Any) -> None:
         self.trouble.fail("commit")
         await self.staging.commit(digest)
-
-
-@pytest.fixture
-async def ours(tidewaiter: Server, tmp_path: Path) -> AsyncIterator[Household]:
-    async with new_database(tidewaiter) as dsn, in_process(dsn, tmp_path) as system:
-        yield await settle(system, "ships")
 
 
 async def begun(ours: Household) -> UUID:
