@@ -120,6 +120,15 @@ async def hold(work: Work, place: Place) -> None:
         raise not_found(Place(place.kind, place.name, exists=False))
 
 
+async def lock(work: Work, place: Place) -> Any:
+    """The row of an organization or repository, which nobody else changes or builds on until this change commits.
+    Raises as `hold` does."""
+    row = await work.fetchrow(f"SELECT * FROM {place.kind} WHERE id = $1 FOR UPDATE", place.id)
+    if row is None:
+        raise not_found(Place(place.kind, place.name, exists=False))
+    return row
+
+
 def repository_place(work: Work, row: Any, organization: str, name: str) -> Place:
     """The place of a row that holds `FACTS`. Raises `SignInEnded` when the actor no longer is who it was."""
     check_identity(work.actor, row, work.now)

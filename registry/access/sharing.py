@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from registry.access import finding
 from registry.access.tables import Share
 from registry.errors import Conflict, Invalid, NotFound
 from registry.places import Place
@@ -43,8 +44,8 @@ async def share(work: Work, place: Place, account: str, expires_at: datetime | N
     work.attempt("share.create", f"{place.name}:{account}", place=place)
     work.require("share", place)
     _check(work, expires_at, description)
-    visibility = await work.fetchval("SELECT visibility FROM repository WHERE id = $1 FOR UPDATE", place.id)
-    if visibility == "PUBLIC":
+    repository = await finding.lock(work, place)
+    if repository["visibility"] == "PUBLIC":
         raise ShareInvalid(f"Repository '{place.name}' is public: every account can pull it without a share.")
     receiver = await _receiver(work, place, account)
     if await work.fetchval("SELECT count(*) FROM share WHERE repository_id = $1", place.id) >= MOST_SHARES:

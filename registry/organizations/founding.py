@@ -56,7 +56,7 @@ async def dissolve(work: Work, name: str) -> Organization:
     work.attempt("organization.delete", name)
     place = await finding.organization(work, name)
     work.require("delete", place)
-    row = await work.fetchrow("SELECT * FROM organization WHERE id = $1 FOR UPDATE", place.id)
+    row = await finding.lock(work, place)
     repositories = await work.fetchval("SELECT count(*) FROM repository WHERE organization_id = $1", place.id)
     if repositories:
         raise OrganizationNotEmpty(

@@ -8,7 +8,7 @@ from typing import Any
 from policies import naming
 from policies.quotas import Key
 from registry.access import finding
-from registry.deciding import PlaceNotFound, not_found
+from registry.deciding import PlaceNotFound
 from registry.errors import Conflict, Invalid
 from registry.places import Place
 from registry.quotas import reserving
@@ -79,10 +79,7 @@ async def update(work: Work, place: Place, changed: dict[str, Any]) -> Repositor
     work.attempt("repository.update", place.name, place=place)
     work.require("publish" if "visibility" in changed else "update", place)
     _check_description(changed.get("description", ""))
-    row = await work.fetchrow("SELECT * FROM repository WHERE id = $1 FOR UPDATE", place.id)
-    if row is None:
-        raise not_found(replace(place, exists=False))
-    before = read_repository(row)
+    before = read_repository(await finding.lock(work, place))
     after = Repository(**(before.model_dump() | changed | {"updated_at": work.now}))
     await work.execute(
         "UPDATE repository SET visibility = $2, category = $3, description = $4, updated_at = $5 WHERE id = $1",

@@ -4,11 +4,8 @@ Quota returns at once, in the same transaction. Bytes of blobs stay in the store
 collector takes them.
 """
 
-from dataclasses import replace
-
 from policies.quotas import Key
 from registry.access import finding
-from registry.deciding import not_found
 from registry.errors import Conflict, NotFound
 from registry.oci.digest import Digest
 from registry.places import Place
@@ -85,9 +82,7 @@ async def delete_repository(work: Work, place: Place, confirm: str | None = None
     work.require("delete", place)
     if confirm is not None and confirm not in {place.name, place.name.partition("/")[2]}:
         raise NameNotConfirmed(f"To delete repository '{place.name}', repeat its name.", path=["confirm"])
-    row = await work.fetchrow("SELECT * FROM repository WHERE id = $1 FOR UPDATE", place.id)
-    if row is None:
-        raise not_found(replace(place, exists=False))
+    row = await finding.lock(work, place)
     # Keys in the order of a first push, so that the two never wait for each other in a circle.
     await reserving.charge(work, Key.REPOSITORIES, -1, place)
     tags = await work.execute("DELETE FROM tag WHERE repository_id = $1", place.id)
