@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     anonymous_pull: bool = True
     """Whether public repositories may be pulled without signing in."""
     admin_listen: ListenOrOff = "127.0.0.1:9090"
-    """Address and port of metrics and health, for operators; off: none."""
+    """Address and port of metrics and health, for operators; off: none; unset and taken: any free port."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowered)] = "info"
     """The least level of log lines that are written: debug, info, warning or error."""
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lowered)] = "json"

@@ -65,7 +65,7 @@ async def _serve(settings: Settings) -> None:
             await migrating.migrate(dsn)
         system = await stack.enter_async_context(running(settings, telemetry, dsn))
         alone = _is_alone(stack.enter_context((settings.data / "servers").open("a")))
-        _welcome(settings, system, alone)
+        _welcome(settings, system, alone, admin)
         await _run_servers(system, public, admin)
     log.info("stopped")
 
@@ -134,7 +134,16 @@ def _listen(host: str, port: int, variable: str) -> socket.socket:
 
 
 def _admin(settings: Settings) -> socket.socket | None:
-    return _listen(*settings.admin_address, "TIDEWAITER_ADMIN_LISTEN") if settings.admin_address else None
+    """The operators' listener. If its port is taken (Prometheus has the same) and nobody chose it, another will do."""
+    if settings.admin_address is None:
+        return None
+    host, port = settings.admin_address
+    try:
+        return _listen(host, port, "TIDEWAITER_ADMIN_LISTEN")
+    except OSError:
+        if "admin_listen" in settings.model_fields_set:
+            raise
+        return _listen(host, 0, "TIDEWAITER_ADMIN_LISTEN")
 
 
 def _is_alone(servers: TextIO) -> bool:
@@ -148,13 +157,16 @@ def _is_alone(servers: TextIO) -> bool:
     return alone
 
 
-def _welcome(settings: Settings, system: System, alone: bool) -> None:
+def _welcome(settings: Settings, system: System, alone: bool, admin: socket.socket | None) -> None:
     """What a person needs to go on; the password only when it was made up here, and only this once."""
     lines = [
         "",
         f"  Tidewaiter is at    {settings.address}",
         f"  GraphQL is at       {settings.address}/graphql",
     ]
+    if admin is not None:
+        host, port = admin.getsockname()[:2]
+        lines.append(f"  Metrics are at      http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
     lines.append("  Administrator       admin")
     if system.generated_password:
         lines.append(f"  Password            {system.generated_password}   (shown only now; keep it)")

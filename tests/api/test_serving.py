@@ -7,15 +7,19 @@ import asyncio
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import httpx2
 import pytest
 
 from registry import migrating
@@ -214,6 +218,23 @@ async def test_a_port_in_use_is_named_with_the_setting_to_change(tidewaiter: Ser
         "Set TIDEWAITER_LISTEN to another.\n"
     )
     assert not (tmp_path / "second" / "data" / "postgres").exists()
+
+
+async def test_a_taken_port_for_metrics_that_nobody_chose_is_no_hindrance(server: Server) -> None:
+    """Prometheus itself listens there."""
+    with socket.socket() as prometheus:
+        with suppress(OSError):  # then somebody else has it, which is as good
+            prometheus.bind(("127.0.0.1", 9090))
+            prometheus.listen()
+        ours = Server(server.folder, {"TIDEWAITER_ADMIN_LISTEN": ""})
+        await begin(ours)
+    try:
+        told = re.search(r"Metrics are at +(http://127.0.0.1:(\d+)/metrics)", ours.output)
+        assert told is not None
+        assert told[2] != "9090"
+        assert httpx2.get(told[1]).status_code == 200
+    finally:
+        assert await end(ours) == 0
 
 
 async def test_a_second_server_on_the_same_data_says_so_and_outlives_the_first(server: Server) -> None:
