@@ -28,10 +28,12 @@ from registry.settings import Settings
 from registry.storage import embedded
 from registry.storage.blobs.filesystem import FilesystemStore
 from registry.storage.database import connect, open_pool
+from registry.storage.embedded import CannotStart
 from registry.telemetry import Telemetry
 from registry.work import Foundation
 
 TEND_EVERY_SECONDS = 60
+LOOK_EVERY_SECONDS = 1
 log = structlog.get_logger("system")
 
 
@@ -62,13 +64,13 @@ async def database(settings: Settings) -> AsyncIterator[str]:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (settings.data / "postgres.users").open("a") as users:
         await anyio.to_thread.run_sync(fcntl.flock, users, fcntl.LOCK_SH, abandon_on_cancel=True)
-        server = await embedded.start(settings.data / "postgres", durable=settings.embedded_fsync)
+        server = await _start_embedded(settings)
         try:
             yield server.dsn
         finally:
             with anyio.CancelScope(shield=True), suppress(BlockingIOError):
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                await embedded.stop(server)
+                await embedded.stop(embedded.running(server.folder) or server)
 
 
 @asynccontextmanager
@@ -104,6 +106,20 @@ async def tend(system: System) -> None:
         await anyio.sleep(TEND_EVERY_SECONDS)
 
 
+async def keep_database(settings: Settings) -> None:
+    """Starts the embedded database again when it has died under a running server; the pool then connects anew."""
+    if settings.database_url:
+        return
+    while True:
+        await anyio.sleep(LOOK_EVERY_SECONDS)
+        if await anyio.to_thread.run_sync(embedded.running, settings.data / "postgres") is None:
+            log.error("the embedded database is gone; it is started again")
+            try:
+                await _start_embedded(settings)
+            except CannotStart as error:
+                log.error("the embedded database cannot be started", error=str(error))
+
+
 async def tidy(foundation: Foundation) -> None:
     """Ends abandoned uploads, and prepares the audit log's coming months."""
     async with foundation.begin(SYSTEM, Origin()) as work:
@@ -122,6 +138,10 @@ async def check_version(dsn: str) -> None:
             raise NotMigrated(sentence)
     finally:
         await connection.close()
+
+
+async def _start_embedded(settings: Settings) -> embedded.Server:
+    return await embedded.start(settings.data / "postgres", durable=settings.embedded_fsync)
 
 
 async def _open(foundation: Foundation, clock: Clock, keys: Keys) -> System:

@@ -21,7 +21,7 @@ from api.operations import operations
 from api.schema.whole import schema as whole_schema
 from registry import logging, migrating
 from registry.settings import Settings
-from registry.system import System, database, running, tend
+from registry.system import System, database, keep_database, running, tend
 from registry.telemetry import configure
 
 GRACE_SECONDS = 10
@@ -77,6 +77,7 @@ async def _run_servers(system: System, public: socket.socket, admin: socket.sock
         servers.append((_server(operators), admin))
     async with anyio.create_task_group() as tending:
         tending.start_soon(tend, system)
+        tending.start_soon(keep_database, system.foundation.settings)
         async with anyio.create_task_group() as tasks:
             for server, listener in servers:
                 tasks.start_soon(server.serve, [listener])

@@ -167,8 +167,8 @@ def _launch_now(folder: Path, durable: bool, held: int) -> int:
     if version is None:
         postgres_folder.make(folder, binaries, durable=durable)
     identity = postgres_binaries.identity_for(data, binaries)
-    postgres_folder.forget_dead(data)
-    socket = postgres_folder.prepare_socket(folder, identity)
+    before = postgres_folder.forget_dead(data)
+    socket = postgres_folder.prepare_socket(folder, identity, before)
     settings = ALWAYS | (DURABLE if durable else CARELESS) | {"unix_socket_directories": str(socket)}
     postgres_folder.roll(log)
     return postmaster.launch(identity, binaries, data, settings, log, held)

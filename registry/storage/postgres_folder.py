@@ -120,15 +120,14 @@ def _synchronize(folder: Path) -> None:
         os.close(file)
 
 
-def prepare_socket(folder: Path, identity: Identity) -> Path:
-    """The folder for the socket, private to whom PostgreSQL runs as."""
+def prepare_socket(folder: Path, identity: Identity, before: Path | None = None) -> Path:
+    """The folder for the socket, private to whom PostgreSQL runs as; the same as `before` where that can be, for who
+    knows its address."""
     socket = folder / "socket"
     if _fits(socket):
         socket.mkdir(mode=0o700, exist_ok=True)
     else:
-        base = tempfile.gettempdir()
-        short = _fits(Path(base, TEMPORARY + "12345678"))
-        socket = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=base if short else "/tmp"))  # noqa: S108
+        socket = _temporary_socket(before)
     # Root may be at work in the folder of a user who laid a link there: never follow one.
     file = os.open(socket, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -137,6 +136,15 @@ def prepare_socket(folder: Path, identity: Identity) -> Path:
     finally:
         os.close(file)
     return socket
+
+
+def _temporary_socket(before: Path | None) -> Path:
+    base = tempfile.gettempdir() if _fits(Path(tempfile.gettempdir(), TEMPORARY + "12345678")) else "/tmp"  # noqa: S108
+    if before is not None and before.parent == Path(base) and before.name.startswith(TEMPORARY):
+        with suppress(FileExistsError):
+            before.mkdir(mode=0o700)
+            return before
+    return Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=base))
 
 
 def _fits(socket: Path) -> bool:
@@ -154,8 +162,9 @@ def clear_socket(socket: Path) -> None:
             socket.rmdir()
 
 
-def forget_dead(data: Path) -> None:
-    """Removes what a killed postmaster left: PostgreSQL would not start if its number is another's by now.
+def forget_dead(data: Path) -> Path | None:
+    """Removes what a killed postmaster left: PostgreSQL would not start if its number is another's by now. Returns the
+    folder that its socket was in.
 
     Only while running.lock is held and no postmaster was found alive, for then nobody works on the data.
     """
@@ -163,6 +172,7 @@ def forget_dead(data: Path) -> None:
     if dead is not None and dead.socket is not None:
         clear_socket(dead.socket)
     (data / "postmaster.pid").unlink(missing_ok=True)
+    return dead.socket if dead is not None else None
 
 
 def roll(log: Path) -> None:

@@ -135,6 +135,20 @@ async def test_after_a_kill_all_is_there_and_an_upload_goes_on(server: Server) -
     assert at_work(server.folder) == []
 
 
+async def test_a_database_that_dies_under_it_is_started_again(server: Server) -> None:
+    server.environment = {"TIDEWAITER_EMBEDDED_FSYNC": "on"}
+    await begin(server)
+    acme = await world.tenant(server, "acme")
+    database = postmaster(server)
+    assert database is not None
+    os.kill(database, signal.SIGKILL)
+    await until(lambda: postmaster(server) not in {None, database} and server.is_ready())
+    async with knocking(server, acme.owner) as door:
+        await door.push_image(f"{acme.organization}/web", "1.0", b"a layer")
+    assert await end(server) == 0
+    assert at_work(server.folder) == []
+
+
 def half_a_chunk(door: Door, upload: str, chunk: bytes) -> bytes:
     """A request that announces the chunk and brings half of it."""
     request = door.build_request("PATCH", upload, headers={"Content-Length": str(len(chunk))})
