@@ -8,6 +8,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 from starlette.applications import Starlette
@@ -29,6 +30,7 @@ from registry.protocol.app import Registry
 from registry.protocol.calls import Door, origin_of
 from registry.system import System
 
+LONG_INBOX, OLD_INBOX_SECONDS = 500_000, 60
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="Tidewaiter", charset="UTF-8"'}
 
 
@@ -69,6 +71,20 @@ async def problems(system: System) -> Mapping[str, str]:
     return found
 
 
+def warnings(system: System) -> Mapping[str, str]:
+    """What the audit log suffers from; the details are for the server's own log, since anybody may ask."""
+    sequencer = system.sequencer
+    standing, backlog = sequencer.publisher.standing, sequencer.backlog
+    found = {}
+    if standing.fork:
+        found["audit"] = "The audit log is not the one that was signed: entries are taken, no checkpoint is published."
+    elif standing.failure:
+        found["audit"] = "No checkpoint of the audit log can be published: an anchor does not take it."
+    if backlog.length > LONG_INBOX or backlog.seconds > OLD_INBOX_SECONDS:
+        found["auditInbox"] = f"About {backlog.length} audit entries wait for a number, for {backlog.seconds:.0f} s."
+    return found
+
+
 def _pages(system: System) -> ASGIApp:
     async def is_ready() -> Mapping[str, str]:
         return await problems(system)
@@ -79,7 +95,7 @@ def _pages(system: System) -> ASGIApp:
             Route("/graphql/schema.graphql", _schema, methods=["GET"]),
             Route("/", _home, methods=["GET"]),
             *console_routes(),
-            *health_routes(is_ready),
+            *health_routes(is_ready, partial(warnings, system)),
         ]
     )
 

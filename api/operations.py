@@ -17,21 +17,30 @@ from registry.telemetry import EXPOSITION_TYPE
 Problems = Callable[[], Awaitable[Mapping[str, str]]]
 """Tells what stands in the way of serving: a sentence for each part that fails; nothing when ready."""
 
+Warnings = Callable[[], Mapping[str, str]]
+"""Tells what an operator has to see to although requests are served."""
+
 READY_SECONDS = 3
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-def operations(exposition: Callable[[], bytes], problems: Problems, ready_seconds: float = READY_SECONDS) -> Starlette:
+def operations(
+    exposition: Callable[[], bytes],
+    problems: Problems,
+    warnings: Warnings = dict,
+    ready_seconds: float = READY_SECONDS,
+) -> Starlette:
     """The application of the admin listener: /metrics, /healthz, /readyz."""
 
     async def metrics(_: Request) -> Response:
         return Response(exposition(), headers={"Content-Type": EXPOSITION_TYPE, **NO_STORE})
 
-    return Starlette(routes=[Route("/metrics", metrics), *health_routes(problems, ready_seconds)])
+    return Starlette(routes=[Route("/metrics", metrics), *health_routes(problems, warnings, ready_seconds)])
 
 
-def health_routes(problems: Problems, ready_seconds: float = READY_SECONDS) -> list[Route]:
-    """/healthz answers as long as the process does; /readyz answers 503 while something is in the way."""
+def health_routes(problems: Problems, warnings: Warnings = dict, ready_seconds: float = READY_SECONDS) -> list[Route]:
+    """/healthz answers as long as the process does; /readyz answers 503 while something is in the way, and lists
+    warnings, which are no reason to send requests elsewhere."""
 
     async def healthz(request: Request) -> Response:
         _named(request, "/healthz")
@@ -41,7 +50,8 @@ def health_routes(problems: Problems, ready_seconds: float = READY_SECONDS) -> l
         _named(request, "/readyz")
         found = await _asked(problems, ready_seconds)
         status = "not ready" if found else "ready"
-        return JSONResponse({"status": status, "problems": found}, 503 if found else 200, NO_STORE)
+        told = {"status": status, "problems": found, "warnings": dict(warnings())}
+        return JSONResponse(told, 503 if found else 200, NO_STORE)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz)]
 

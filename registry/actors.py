@@ -63,8 +63,15 @@ SYSTEM = Actor(ActorKind.SYSTEM, "system")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from. `source` is the socket's address, or what a trusted proxy says stood before it."""
+    """Where a request came from. `source` is the socket's address, or what a trusted proxy says stood before it.
+
+    `peer` is the socket's address itself where it differs, `forwarded` what the proxies said, `client_request_id` the
+    name that the client gave its request.
+    """
 
     request_id: str = ""
     source: str | None = None
     client: str | None = None
+    peer: str | None = None
+    forwarded: tuple[str, ...] = ()
+    client_request_id: str | None = None

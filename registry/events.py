@@ -23,7 +23,9 @@ class Outcome(StrEnum):
 class Event:
     """`action` is `noun.verb`, listed in docs/reference/audit-actions.md. `changes` maps a field to [before, after].
 
-    `account_id` is whose log it stands in: the owner of the target, else the actor's own account.
+    `account_id` is whose log it stands in: the owner of the target, else the actor's own account. `stated` is the
+    reason that the actor gave. `about` is the name of a user as it stands in the target and the changes, and
+    `about_id` that user: the log keeps the id in the place of the name, since a person may have to be forgotten.
     """
 
     at: datetime
@@ -38,6 +40,11 @@ class Event:
     digest: str | None = None
     reason_code: str | None = None
     reason: str | None = None
+    stated: str | None = None
+    about: str | None = None
+    about_id: UUID | None = None
+    media_type: str | None = None
+    size: int | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     id: UUID = field(default_factory=new_id)
 

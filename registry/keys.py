@@ -1,6 +1,7 @@
-"""The two secrets of an installation: what signs registry tokens, and what keys the hashes of random secrets.
+"""The secrets of an installation: what signs registry tokens, what keys the hashes of random secrets, what signs the
+audit log, and what wraps the keys under which persons are sealed in it.
 
-Both lie in files of mode 0600 under the data folder, made at the first start. All servers of one installation need
+They lie in files of mode 0600 under the data folder, made at the first start. All servers of one installation need
 the same files; without the database they open nothing, and without them the database opens nothing.
 """
 
@@ -14,24 +15,39 @@ from pathlib import Path
 
 from joserfc.jwk import OKPKey
 
+from registry.transparency.notes import SignerKey
+
 SIGNING, HASHING = "token-signing.pem", "secret-hashing.key"
+AUDIT_SIGNING, AUDIT_SEALING = "audit-signing.key", "audit-sealing.key"
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
+    """`audit_signing` are the keys that sign checkpoints, the newest first; more than one while keys are changed."""
+
     signing: OKPKey
     hashing: bytes
+    audit_signing: tuple[SignerKey, ...]
+    audit_sealing: bytes
 
     def hash_secret(self, secret: str) -> bytes:
         """For secrets of 256 random bits only: guessing is hopeless, so speed does no harm."""
         return hmac.digest(self.hashing, secret.encode(), hashlib.sha256)
 
 
-def load_keys(folder: Path) -> Keys:
+def load_keys(folder: Path, host: str) -> Keys:
+    """`host` becomes part of the audit log's name, at the first start, for good."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     signing = _kept(folder / SIGNING, lambda: bytes(OKPKey.generate_key("Ed25519").as_pem(private=True)))
     hashing = _kept(folder / HASHING, lambda: os.urandom(32).hex().encode())
-    return Keys(OKPKey.import_key(signing), bytes.fromhex(hashing.decode()))
+    sealing = _kept(folder / AUDIT_SEALING, lambda: os.urandom(32).hex().encode())
+    audit = _kept(folder / AUDIT_SIGNING, lambda: f"{SignerKey.generate(f'{host}/audit/1')}\n".encode())
+    return Keys(
+        OKPKey.import_key(signing),
+        bytes.fromhex(hashing.decode()),
+        tuple(SignerKey.parse(line) for line in audit.decode().splitlines() if line),
+        bytes.fromhex(sealing.decode()),
+    )
 
 
 def _kept(path: Path, make: Callable[[], bytes]) -> bytes:

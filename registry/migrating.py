@@ -108,8 +108,8 @@ def _compare(connection: SyncConnection) -> list[Any]:
 
 
 def _is_ours(_: Any, name: str | None, kind: str, reflected: bool, __: Any) -> bool:
-    """Partitions are made as months pass and stand in no model."""
-    partition = kind == "table" and reflected and str(name).startswith("audit_log_")
+    """Partitions are made as months pass and stand in no model, nor does the log of before it was sealed."""
+    partition = kind == "table" and reflected and str(name).startswith(("audit_log_", "audit_unsealed"))
     return not partition and name != "alembic_version"
 
 

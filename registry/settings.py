@@ -141,6 +141,10 @@ class Settings(BaseSettings):
     """Tags a repository may hold, where nothing else is set; unlimited: no limit."""
     quota_storage_bytes: ByteLimit = None
     """Bytes an organization may store, where nothing else is set, a unit may follow; unlimited: no limit."""
+    audit_publish_seconds: Annotated[int, Field(ge=1, le=60)] = 5
+    """How long a numbered audit entry waits at most for a signed checkpoint, in seconds."""
+    audit_anchor: Folder | None = None
+    """File to which each signed checkpoint is added; unset: audit/checkpoints.jsonl under the data folder."""
     database_pool: Annotated[int, Field(ge=1, le=1000)] = 10
     """Most database connections this server opens for requests."""
     embedded_fsync: bool = True
@@ -170,6 +174,10 @@ class Settings(BaseSettings):
     def registry_host(self) -> str:
         """`host[:port]`, as it stands in image names and after `docker login`."""
         return urlsplit(self.address).netloc
+
+    @property
+    def anchor_file(self) -> Path:
+        return self.audit_anchor or self.data / "audit" / "checkpoints.jsonl"
 
     @property
     def blobs_folder(self) -> Path:

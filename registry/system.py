@@ -20,7 +20,11 @@ from registry.accounts.passwords import Passwords
 from registry.accounts.signing_in import Gate
 from registry.accounts.tokens import Tokens
 from registry.actors import SYSTEM, Origin
+from registry.audit.anchors import FileAnchor
+from registry.audit.publishing import Publisher
 from registry.audit.recording import Ledger
+from registry.audit.sequencing import Sequencer
+from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
 from registry.keys import Keys, load_keys
 from registry.repositories import uploading
@@ -48,6 +52,8 @@ class System:
     foundation: Foundation
     gate: Gate
     tokens: Tokens
+    keys: Keys
+    sequencer: Sequencer
     generated_password: str | None
 
 
@@ -78,16 +84,20 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str) -> AsyncIt
     """Everything a server or a command needs, over a database of this version. Raises `NotMigrated`."""
     await check_version(dsn)
     clock = FileClock(settings.clock_file) if settings.clock_file else SystemClock()
-    ledger = Ledger(dsn, telemetry)
+    keys = load_keys(settings.data / "keys", settings.registry_host)
+    publisher = Publisher(keys.audit_signing, [FileAnchor(settings.anchor_file)], clock, _publishing(settings))
+    sequencer = Sequencer(dsn, clock, telemetry, publisher)
+    ledger = Ledger(dsn, telemetry, Scribe(keys.audit_sealing), sequencer)
     blobs = FilesystemStore(settings.blobs_folder, durable=settings.embedded_fsync)
     pool = await open_pool(dsn, settings.database_pool)
-    telemetry.watch_audit_queue(lambda: ledger.length)
+    _watch(telemetry, ledger, sequencer, clock)
     telemetry.watch_pool(lambda: pool.get_size() - pool.get_idle_size(), pool.get_idle_size)
-    foundation = Foundation(settings, clock, pool, blobs, Law.load(), ledger, telemetry)
+    foundation = Foundation(settings, clock, pool, blobs, Law.load(), ledger, telemetry, keys.audit_sealing)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.run)
+        tasks.start_soon(sequencer.run)
         try:
-            yield await _open(foundation, clock, load_keys(settings.data / "keys"))
+            yield await _open(foundation, sequencer, keys)
         finally:
             with anyio.CancelScope(shield=True):
                 await ledger.drain()
@@ -144,11 +154,34 @@ async def _start_embedded(settings: Settings) -> embedded.Server:
     return await embedded.start(settings.data / "postgres", durable=settings.embedded_fsync)
 
 
-async def _open(foundation: Foundation, clock: Clock, keys: Keys) -> System:
+async def _open(foundation: Foundation, sequencer: Sequencer, keys: Keys) -> System:
     gate = Gate(keys, Passwords())
     await tidy(foundation)
     generated = await first_start(foundation, gate.passwords)
     settings = foundation.settings
     tokens = Tokens(keys.signing, settings.address, settings.registry_host, timedelta(minutes=settings.token_minutes))
-    log.info("opened", law=foundation.law.revision, time=clock.now().isoformat())
-    return System(foundation, gate, tokens, generated)
+    log.info("opened", law=foundation.law.revision, time=foundation.clock.now().isoformat())
+    return System(foundation, gate, tokens, keys, sequencer, generated)
+
+
+def _publishing(settings: Settings) -> timedelta:
+    return timedelta(seconds=settings.audit_publish_seconds)
+
+
+def _watch(telemetry: Telemetry, ledger: Ledger, sequencer: Sequencer, clock: Clock) -> None:
+    """How far each step of an audit entry's life is behind the one before."""
+
+    def since_checkpoint() -> float:
+        at = sequencer.publisher.standing.published_at
+        return 0.0 if at is None else (clock.now() - at).total_seconds()
+
+    entry, standing = "{entry}", sequencer.publisher.standing
+    watch = telemetry.watch
+    watch("registry.audit.queue.length", entry, "Audit entries that wait for their commit.", lambda: ledger.length)
+    watch("registry.audit.inbox.length", entry, "Audit entries without a number.", lambda: sequencer.backlog.length)
+    watch("registry.audit.inbox.age", "s", "Age of the oldest of them.", lambda: sequencer.backlog.seconds)
+    watch(
+        "registry.audit.checkpoint.size", entry, "Entries under the newest checkpoint.", lambda: standing.published_size
+    )
+    watch("registry.audit.checkpoint.age", "s", "Time since a checkpoint was last published.", since_checkpoint)
+    watch("registry.audit.fork", "1", "1 while the log is not the one that was signed.", lambda: bool(standing.fork))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self
+from uuid import UUID
 
 import asyncpg
 from sqlmodel import SQLModel
@@ -43,10 +44,13 @@ class Ledger(Protocol):
     async def append(self, event: Event, pull: Pull | None = None) -> None:
         """Writes by itself; returns once it is committed. Raises `Unavailable` rather than let an entry go."""
 
+    async def catch_up(self) -> None:
+        """Numbers what waits, so that a reader finds what was written before it asked. Gives up after a moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What every Work stands on; `registry.system` lays it."""
+    """What every Work stands on; `registry.system` lays it. `sealing` is the key that wraps those of sealed persons."""
 
     settings: Settings
     clock: Clock
@@ -55,6 +59,7 @@ class Foundation:
     law: Law
     ledger: Ledger
     telemetry: Telemetry
+    sealing: bytes
 
     def begin(self, actor: Actor, origin: Origin) -> "Work":
         """A change: one transaction, committed when the block is left without an exception."""
@@ -78,6 +83,8 @@ class Attempt:
     place: Place | None = None
     digest: str | None = None
     announced: bool = True
+    about: str | None = None
+    about_id: UUID | None = None
 
 
 # How a Work's statements hang together: each for itself, one snapshot, or one change.
@@ -96,6 +103,7 @@ class Work:
         self.actor = actor
         self.origin = origin
         self.now: datetime = foundation.clock.now()
+        self.stated: str | None = None
         self._mode = mode
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
@@ -120,9 +128,23 @@ class Work:
 
     # What is decided and recorded
 
-    def attempt(self, action: str, target: str, *, place: Place | None = None, digest: str | None = None) -> None:
-        """Says what is about to be done, so that it can be recorded even when it is refused."""
-        self._attempt = Attempt(action, target, place, digest)
+    def attempt(
+        self,
+        action: str,
+        target: str,
+        *,
+        place: Place | None = None,
+        digest: str | None = None,
+        about: str | None = None,
+    ) -> None:
+        """Says what is about to be done, so that it can be recorded even when it is refused. `about` is the name of a
+        user that stands in the target: a person, whom the log must be able to forget."""
+        self._attempt = Attempt(action, target, place, digest, about=about)
+
+    def concerns(self, user_id: UUID) -> None:
+        """Says which user the attempt is about, once that is known."""
+        assert self._attempt is not None, "concerns() completes an attempt()"  # noqa: S101
+        self._attempt.about_id = user_id
 
     def require(self, act: str, place: Place) -> None:
         """The one decision point of both doors. Raises what `deciding.decide` raises."""
@@ -149,11 +171,14 @@ class Work:
         changes: Mapping[str, Any] | None = None,
         digest: str | None = None,
         reason: str | None = None,
+        media_type: str | None = None,
+        size: int | None = None,
     ) -> Event:
         """Completes the attempt: it was done. The entry is written with the commit."""
         assert self._attempt is not None, "record() completes an attempt()"  # noqa: S101
         attempt = replace(self._attempt, place=place or self._attempt.place, digest=digest or self._attempt.digest)
-        event = replace(self._event(Outcome.ALLOWED, attempt), changes=changes or {}, reason=reason)
+        event = self._event(Outcome.ALLOWED, attempt)
+        event = replace(event, changes=changes or {}, reason=reason, media_type=media_type, size=size)
         self._events.append(event)
         self._attempt = None
         return event
@@ -238,6 +263,9 @@ class Work:
             organization_id=place.organization_id if place else None,
             repository_id=place.repository_id if place else None,
             digest=attempt.digest,
+            stated=self.stated,
+            about=attempt.about,
+            about_id=attempt.about_id,
         )
 
 

@@ -8,6 +8,8 @@ from sqlmodel import col, select
 
 from api.cli.running import run, system_of
 from registry.actors import SYSTEM, Origin
+from registry.audit import reading
+from registry.audit.showing import Shown, numbered, show
 from registry.audit.tables import AuditRow
 from registry.settings import Settings
 
@@ -22,16 +24,37 @@ def list_entries(
     """Show the newest entries."""
 
     async def act(settings: Settings) -> list[dict[str, object]]:
-        columns = AuditRow.__table__.columns  # type: ignore[attr-defined]
-        newest = select(*columns).order_by(col(AuditRow.recorded_at).desc(), col(AuditRow.id).desc()).limit(number)
-        async with system_of(settings) as system, system.foundation.view(SYSTEM, Origin()) as work:
-            return [dict(row) for row in await work.fetch(newest)]
+        newest = select(*reading.LINE).order_by(col(AuditRow.logged_at).desc(), col(AuditRow.seq).desc()).limit(number)
+        async with system_of(settings) as system:
+            await system.foundation.ledger.catch_up()
+            async with system.foundation.view(SYSTEM, Origin()) as work:
+                return await show(work, [numbered(row) for row in await work.fetch(newest)])
 
     for entry in run(act):
-        if as_json:
-            typer.echo(orjson.dumps(entry, default=str).decode())
-        else:
-            typer.echo(
-                f"{entry['recorded_at']:%Y-%m-%d %H:%M:%S} {entry['outcome']:8} {entry['action']:32} "
-                f"{entry['actor_name']:24} {entry['target']}  {entry['reason'] or ''}"
-            )
+        typer.echo(orjson.dumps(_plain(entry)).decode() if as_json else _line(entry))
+
+
+def _plain(entry: Shown) -> dict[str, object]:
+    return {
+        "index": entry.line.index,
+        "time": entry.time,
+        "action": entry.event["action"],
+        "outcome": entry.event["outcome"].upper(),
+        "reasonCode": entry.of("reason", "code"),
+        "reason": entry.readable(entry.of("reason", "text") or entry.of("reason", "stated") or ""),
+        "actor": entry.actor_name,
+        "target": entry.target,
+        "digest": entry.of("target", "digest"),
+        "source": entry.private.get("source"),
+        "client": entry.private.get("agent"),
+        "changes": entry.changes,
+        "requestId": entry.of("request", "id"),
+    }
+
+
+def _line(entry: Shown) -> str:
+    told = _plain(entry)
+    return (
+        f"{told['time']:%Y-%m-%d %H:%M:%S} {told['outcome']:8} {told['action']:32} "
+        f"{told['actor']:24} {told['target']}  {told['reason']}"
+    )

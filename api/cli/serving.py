@@ -15,7 +15,7 @@ import structlog
 import typer
 import uvicorn
 
-from api.app import application, problems
+from api.app import application, problems, warnings
 from api.cli.running import run
 from api.operations import operations
 from api.schema.whole import schema as whole_schema
@@ -73,7 +73,9 @@ async def _serve(settings: Settings) -> None:
 async def _run_servers(system: System, public: socket.socket, admin: socket.socket | None) -> None:
     servers = [(_server(application(system)), public)]
     if admin is not None:
-        operators = operations(system.foundation.telemetry.exposition, partial(problems, system))
+        operators = operations(
+            system.foundation.telemetry.exposition, partial(problems, system), partial(warnings, system)
+        )
         servers.append((_server(operators), admin))
     async with anyio.create_task_group() as tending:
         tending.start_soon(tend, system)

@@ -1,5 +1,7 @@
 """The audit log, as its readers see it."""
 
+from base64 import b64encode
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any
@@ -13,8 +15,9 @@ from api.schema.paging import After, Before, Connection, First, Last, connection
 from api.schema.scalars import BigInt, Node
 from registry.audit import reading
 from registry.audit.reading import EntryFilter
+from registry.audit.showing import Shown, numbered, show
 from registry.audit.tables import AuditRow
-from registry.identifiers import show_id
+from registry.work import Work
 
 
 @strawberry.enum(description="What came of it.")
@@ -24,56 +27,106 @@ class Outcome(Enum):
     FAILED = strawberry.enum_value("FAILED", description="It was allowed, but could not be done.")
 
 
+@strawberry.enum(description="How far an entry is on its way.")
+class EntryState(Enum):
+    PENDING = strawberry.enum_value("PENDING", description="Written for good; its number comes in a moment.")
+    INTEGRATED = strawberry.enum_value("INTEGRATED", description="Numbered, and a leaf of the tree.")
+    PUBLISHED = strawberry.enum_value("PUBLISHED", description="Under a signed checkpoint that is out of our hands.")
+
+
 @strawberry.type(description="Who did it.")
 class Actor:
     kind: str = strawberry.field(description="USER, ANONYMOUS or SYSTEM.")
     id: strawberry.ID | None = strawberry.field(description="The user's id; null for all others.")
-    name: str = strawberry.field(description="The name at that time; of a failed sign-in, the name that was claimed.")
+    name: str = strawberry.field(description="The user's name; of a failed sign-in, the name that was claimed.")
     access_key: strawberry.ID | None = strawberry.field(description="The key used; null for a password.")
+    via: str | None = strawberry.field(description="PASSWORD, ACCESS_KEY or TOKEN; null where nobody signed in.")
+    on_behalf_of: str | None = strawberry.field(
+        description="The user for whom a key or token acted; null when it was the user in person."
+    )
+
+    @classmethod
+    def of(cls, shown: Shown) -> "Actor":
+        user, key, via = (shown.of("actor", name) for name in ("id", "credential", "via"))
+        return cls(
+            kind=shown.event["actor"]["kind"].upper(),
+            id=strawberry.ID(f"user_{user}") if user else None,
+            name=shown.actor_name,
+            access_key=strawberry.ID(f"key_{key}") if key else None,
+            via=via.upper() if via else None,
+            on_behalf_of=shown.actor_name if shown.of("actor", "on_behalf_of") else None,
+        )
 
 
 @strawberry.type(description="One entry of the log. It is never changed.")
 class AuditEntry(Node):
-    index: BigInt = strawberry.field(description="Its number; later entries have greater ones.")
-    time: datetime = strawberry.field(description="When it happened.")
+    index: BigInt | None = strawberry.field(description="Its number, from 0, without gaps; null while it is pending.")
+    organization_index: BigInt | None = strawberry.field(
+        description="Its number within the organization, from 1, without gaps; null if it is about none."
+    )
+    state: EntryState = strawberry.field(description="How far it is on its way.")
+    time: datetime = strawberry.field(description="When the log took it in; never before an earlier entry's.")
+    occurred_at: datetime = strawberry.field(description="When it happened, by the clock of the server that did it.")
     action: str = strawberry.field(description="What was done, as noun.verb.")
     outcome: Outcome = strawberry.field(description="What came of it.")
     reason_code: str | None = strawberry.field(description="The stable code of a refusal; null if it was done.")
-    reason: str | None = strawberry.field(description="Why it was refused, or on what it rested.")
+    reason: str | None = strawberry.field(description="Why it was refused; else the reason its actor stated.")
+    stated_reason: str | None = strawberry.field(description="The reason its actor stated.")
     actor: Actor = strawberry.field(description="Who did it.")
     client: str | None = strawberry.field(description="The client's own name for itself.")
     source: str | None = strawberry.field(description="The address it came from.")
     target: str = strawberry.field(description="What it was done to, as a person writes it.")
     digest: str | None = strawberry.field(description="The manifest or blob it was about; null if none.")
+    size_bytes: BigInt | None = strawberry.field(description="Its size; null if it is about none.")
     changes: JSON = strawberry.field(description="Changed fields, each with [before, after].")
     request_id: str | None = strawberry.field(description="The request, as every error names it.")
-    sealed: bool = strawberry.field(description="Whether the entry is proven by a published checkpoint.")
+    leaf_hash: str | None = strawberry.field(description="Its leaf of the tree, in base64; null while it is pending.")
 
     @classmethod
-    def of(cls, row: Any) -> "AuditEntry":
-        actor = Actor(
-            kind=row["actor_kind"],
-            id=strawberry.ID(show_id("user", row["actor_id"])) if row["actor_id"] else None,
-            name=row["actor_name"],
-            access_key=strawberry.ID(show_id("key", row["credential_id"])) if row["credential_id"] else None,
-        )
+    def of(cls, shown: Shown, published: int) -> "AuditEntry":
+        line, event = shown.line, shown.event
+        stated = shown.of("reason", "stated")
+        text = shown.of("reason", "text")
         return cls(
-            id=strawberry.ID(f"audit_{row['id']}"),
-            index=BigInt(row["id"]),
-            time=row["recorded_at"],
-            action=row["action"],
-            outcome=Outcome[row["outcome"]],
-            reason_code=row["reason_code"],
-            reason=row["reason"],
-            actor=actor,
-            client=row["client"],
-            source=row["source"],
-            target=row["target"],
-            digest=row["digest"],
-            changes=row["changes"],
-            request_id=row["request_id"],
-            sealed=False,
+            id=strawberry.ID(f"audit_{event['id'] if line.index is None else line.index}"),
+            index=None if line.index is None else BigInt(line.index),
+            organization_index=None if line.number is None else BigInt(line.number),
+            state=_state(line.index, published),
+            time=shown.time,
+            occurred_at=shown.occurred_at,
+            action=event["action"],
+            outcome=Outcome[event["outcome"].upper()],
+            reason_code=shown.of("reason", "code"),
+            reason=shown.readable(text) if text else stated,
+            stated_reason=stated,
+            actor=Actor.of(shown),
+            client=shown.private.get("agent"),
+            source=shown.private.get("source"),
+            target=shown.target,
+            digest=shown.of("target", "digest"),
+            size_bytes=shown.of("target", "bytes"),
+            changes=JSON(shown.changes),
+            request_id=shown.of("request", "id"),
+            leaf_hash=b64encode(line.leaf).decode() if line.leaf else None,
         )
+
+
+def _state(index: int | None, published: int) -> EntryState:
+    if index is None:
+        return EntryState.PENDING
+    return EntryState.PUBLISHED if index < published else EntryState.INTEGRATED
+
+
+async def shown_rows(work: Work, rows: Sequence[Any]) -> list[AuditEntry]:
+    published = await reading.published(work)
+    return [AuditEntry.of(one, published) for one in await show(work, [numbered(row) for row in rows])]
+
+
+async def entry_of_index(info: Info, index: int) -> AuditEntry | None:
+    """The entry, if there is one that the viewer may read."""
+    async with info.context.reading_log() as work:
+        row = await reading.entry(work, index)
+        return (await shown_rows(work, [row]))[0] if row else None
 
 
 @strawberry.input(description="All that is given must hold.")
@@ -87,6 +140,9 @@ class AuditFilter:
     outcome: Outcome | None = strawberry.field(default=None, description="What came of it.")
     source: str | None = strawberry.field(default=None, description="The address it came from.")
     request_id: str | None = strawberry.field(default=None, description="The request.")
+    reason: str | None = strawberry.field(
+        default=None, description="The reason its actor stated, or its beginning with a `*` behind."
+    )
 
 
 @strawberry.type
@@ -107,11 +163,14 @@ class AuditQueries:
     ) -> Connection[AuditEntry] | None:
         page = page_of(first, last, after, before, "NEWEST")
         wanted = filter or AuditFilter()
-        async with info.context.looking() as work:
+        async with info.context.reading_log() as work:
             statement = await reading.entries(work, _filter(wanted), wanted.account)
-            keys = keyset(page, [col(AuditRow.recorded_at), col(AuditRow.id)], descending=True)
+            keys = keyset(page, [col(AuditRow.logged_at), col(AuditRow.seq)], descending=True)
             rows = await work.fetch(keys.on(statement))
-        return connection(page, rows, key=lambda row: (row["recorded_at"], row["id"]), node=AuditEntry.of)
+            shown = dict(zip((row["seq"] for row in rows), await shown_rows(work, rows), strict=True))
+        return connection(
+            page, rows, key=lambda row: (row["logged_at"], row["seq"]), node=lambda row: shown[row["seq"]]
+        )
 
 
 def _filter(wanted: AuditFilter) -> EntryFilter:
@@ -124,4 +183,5 @@ def _filter(wanted: AuditFilter) -> EntryFilter:
         outcome=wanted.outcome.name if wanted.outcome else None,
         source=wanted.source,
         request_id=wanted.request_id,
+        reason=wanted.reason,
     )

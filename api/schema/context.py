@@ -58,6 +58,13 @@ class Context:
             await self.work.refused(refusal)
             raise
 
+    @asynccontextmanager
+    async def reading_log(self) -> AsyncIterator[Work]:
+        """A snapshot of its own, in which all has its number that was written before the call."""
+        await self.system.foundation.ledger.catch_up()
+        async with self.system.foundation.view(self.actor, self.origin) as work:
+            yield work
+
     async def batched(self, name: Any, key: Any, load: Callable[[list[Any]], Awaitable[Sequence[Any]]]) -> Any:
         """`load` is called once for all keys that resolvers ask for at the same time under this name."""
         if name not in self.loaders:

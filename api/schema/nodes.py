@@ -8,13 +8,12 @@ from uuid import UUID
 import strawberry
 
 from api.schema.accounts import account_of_id, user_of_id
-from api.schema.audit import AuditEntry
+from api.schema.audit import entry_of_index
 from api.schema.context import Info
 from api.schema.credentials import access_key_of_id
 from api.schema.organizations import organization_of_id
 from api.schema.repositories import repository_of_id, share_of_id
 from api.schema.scalars import Node
-from registry.audit import reading
 from registry.errors import Invalid
 from registry.identifiers import read_id
 
@@ -38,9 +37,7 @@ FINDERS: dict[str, Callable[[Info, UUID], Awaitable[Node | None]]] = {
 async def find(info: Info, id: str) -> Node | None:
     """Raises `IdentifierInvalid`."""
     if id.startswith("audit_") and id[6:].isascii() and id[6:].isdigit() and len(id) < 25:
-        async with info.context.looking() as work:
-            row = await reading.entry(work, int(id[6:]))
-        return AuditEntry.of(row) if row else None
+        return await entry_of_index(info, int(id[6:]))
     prefix, value = read_id(id)
     finder = FINDERS.get(prefix)
     return await finder(info, value) if finder else None

@@ -1,5 +1,8 @@
-"""The log that nobody can rewrite. Table: audit_log, which the database itself keeps append-only.
+"""The log that nobody can rewrite, and that proves it.
 
-A change writes its entry in its own transaction; pulls and refusals go through a group commit whose answer waits.
-Numbering, sealing and proofs build on the order of `id`, which grows with each committed entry of one primary.
+An event is written to the inbox, by the transaction of its change or by a group commit whose answer waits
+(`recording`); one server at a time numbers what is there and hashes it into a tree (`sequencing`); the tree is signed
+again and again, and each signature kept outside the database too (`publishing`, `anchors`). Anybody with the public
+key can check all of it without us (`verifying`). The tree, its proofs and signatures are pure and live in
+`registry.transparency`; the formats are those of C2SP, so tools that are not ours can check them.
 """

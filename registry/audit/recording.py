@@ -2,8 +2,8 @@
 
 The group commit has no timer: what arrives while one commit is on its way to the disk forms the next batch, so a
 lone pull waits for one commit only, and a thousand share a few. Whoever appends waits for the commit: no answer
-leaves for a thing that is not on the books. The queue is bounded; when the database cannot keep up the caller is
-refused rather than an entry lost.
+leaves for a thing that is not on the books. The queue is bounded in entries and bytes; when the database cannot keep
+up the caller is refused rather than an entry lost.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from typing import Any
 import asyncpg
 import structlog
 
+from registry.audit.sequencing import Sequencer
+from registry.audit.writing import Scribe
 from registry.errors import Unavailable
 from registry.events import Event, Pull
 from registry.storage.database import Connection, prepare
@@ -22,44 +24,18 @@ from registry.telemetry import Telemetry
 
 BATCH = 256
 LONGEST_QUEUE = 4096
+HEAVIEST_QUEUE = 8 * 1024 * 1024
 log = structlog.get_logger("audit")
 
-COLUMNS = (
-    ("recorded_at", "timestamptz"),
-    ("event_id", "uuid"),
-    ("action", "text"),
-    ("outcome", "text"),
-    ("reason_code", "text"),
-    ("reason", "text"),
-    ("actor_kind", "text"),
-    ("actor_id", "uuid"),
-    ("actor_name", "text"),
-    ("credential_id", "uuid"),
-    ("account_id", "uuid"),
-    ("organization_id", "uuid"),
-    ("repository_id", "uuid"),
-    ("target", "text"),
-    ("digest", "text"),
-    ("source", "text"),
-    ("client", "text"),
-    ("request_id", "text"),
-    ("changes", "jsonb"),
-)
-NAMES = ", ".join(name for name, _ in COLUMNS)
-ARRAYS = ", ".join(f"${position}::{kind}[]" for position, (_, kind) in enumerate(COLUMNS, 1))
-INSERT = f"INSERT INTO audit_log ({NAMES}) SELECT * FROM unnest({ARRAYS})"
-COUNTED = len(COLUMNS)
+INSERT = "INSERT INTO audit_inbox (body) SELECT unnest($1::bytea[])"
 # Rows of counts are touched in one order, so that two workers' batches cannot wait for each other in a circle.
 INSERT_AND_COUNT = f"""
-    WITH logged AS ({INSERT})
+    WITH written AS ({INSERT})
     INSERT INTO pull_count AS c (repository_id, tag, pulls, last_pulled_at)
-    SELECT * FROM unnest(${COUNTED + 1}::uuid[], ${COUNTED + 2}::text[], ${COUNTED + 3}::bigint[],
-        ${COUNTED + 4}::timestamptz[])
+    SELECT * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[])
     ON CONFLICT (repository_id, tag)
     DO UPDATE SET pulls = c.pulls + excluded.pulls, last_pulled_at = greatest(c.last_pulled_at, excluded.last_pulled_at)
 """
-LONGEST_TEXT = 2000
-LONGEST_NAME = 256  # the actor's name stands in an index, whose rows have to fit a third of a page
 
 
 class LogUnavailable(Unavailable):
@@ -72,15 +48,19 @@ class LogUnavailable(Unavailable):
 class Waiting:
     event: Event
     pull: Pull | None
+    weight: int
     written: "asyncio.Future[None]"
 
 
 class Ledger:
     """One connection and one flusher of this process. `run` works until cancelled; from then on entries are refused."""
 
-    def __init__(self, dsn: str, telemetry: Telemetry) -> None:
+    def __init__(self, dsn: str, telemetry: Telemetry, scribe: Scribe, sequencer: Sequencer) -> None:
         self._dsn = dsn
         self._telemetry = telemetry
+        self._scribe = scribe
+        self._sequencer = sequencer
+        self._weight = 0
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue(LONGEST_QUEUE)
         self._connection: Connection | None = None
         self._on_the_way = 0
@@ -92,18 +72,23 @@ class Ledger:
         return self._queue.qsize() + self._on_the_way
 
     async def write(self, connection: Connection, events: Sequence[Event]) -> None:
-        await connection.execute(INSERT, *columns(events))
+        """Raises `LogUnavailable` when so many entries wait for their number that no more changes may be made."""
+        if self._sequencer.overrun:
+            raise _unavailable()
+        await connection.execute(INSERT, await self._scribe.bodies(connection, events, committed=False))
 
     async def append(self, event: Event, pull: Pull | None = None) -> None:
         """Returns once the entry is committed. Raises `LogUnavailable`."""
-        if self._ended:
+        weight = _weight(event)
+        if self._ended or self._queue.full() or self._weight + weight > HEAVIEST_QUEUE:
             raise _unavailable()
-        waiting = Waiting(event, pull, asyncio.get_running_loop().create_future())
-        try:
-            self._queue.put_nowait(waiting)
-        except asyncio.QueueFull:
-            raise _unavailable() from None
+        waiting = Waiting(event, pull, weight, asyncio.get_running_loop().create_future())
+        self._weight += weight
+        self._queue.put_nowait(waiting)
         await waiting.written
+
+    async def catch_up(self) -> None:
+        await self._sequencer.catch_up()
 
     async def run(self) -> None:
         """Writes batch after batch. One that fails is refused to all who wait for it, and the next is tried on a new
@@ -153,19 +138,21 @@ class Ledger:
     def _finish(self, batch: list[Waiting]) -> None:
         """Whoever still waits gets no entry, whether its commit failed or was cut short."""
         _tell(batch, _unavailable())
-        for _ in batch:
+        for waiting in batch:
             self._queue.task_done()
+            self._weight -= waiting.weight
         self._on_the_way = 0
 
     async def _commit(self, batch: list[Waiting]) -> None:
         connection = await self._connected()
         events = [waiting.event for waiting in batch]
+        bodies = await self._scribe.bodies(connection, events, committed=True)
         pulls = [(waiting.pull, waiting.event) for waiting in batch if waiting.pull]
         with self._telemetry.audit_batch(len(batch)):
             if pulls:
-                await connection.execute(INSERT_AND_COUNT, *columns(events), *counts(pulls))
+                await connection.execute(INSERT_AND_COUNT, bodies, *counts(pulls))
             else:
-                await connection.execute(INSERT, *columns(events))
+                await connection.execute(INSERT, bodies)
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
@@ -177,11 +164,6 @@ class Ledger:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
-
-
-def columns(events: Sequence[Event]) -> list[list[Any]]:
-    """One array a column, in the order of `COLUMNS`."""
-    return [list(column) for column in zip(*(_row(event) for event in events), strict=True)]
 
 
 def counts(pulls: Sequence[tuple[Pull, Event]]) -> list[list[Any]]:
@@ -201,40 +183,6 @@ def counts(pulls: Sequence[tuple[Pull, Event]]) -> list[list[Any]]:
     ]
 
 
-def _row(event: Event) -> tuple[Any, ...]:
-    return (
-        event.at,
-        event.id,
-        event.action,
-        event.outcome.value,
-        event.reason_code,
-        shortened(event.reason),
-        event.actor.kind.value,
-        event.actor.user_id,
-        shortened(event.actor.name, LONGEST_NAME),
-        event.actor.credential_id,
-        event.account_id,
-        event.organization_id,
-        event.repository_id,
-        shortened(event.target),
-        event.digest,
-        event.origin.source,
-        shortened(event.origin.client),
-        event.origin.request_id,
-        dict(event.changes),
-    )
-
-
-def shortened(text: str | None, longest: int = LONGEST_TEXT) -> str | None:
-    """What a stranger may write at will is bounded, and free of what PostgreSQL cannot hold: NUL and surrogates."""
-    if text is None:
-        return None
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode()
-    clean = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
-    return clean if len(clean) <= longest else clean[:longest] + "…"
-
-
 def _tell(batch: list[Waiting], error: Exception | None) -> None:
     for waiting in batch:
         if waiting.written.done():
@@ -243,6 +191,11 @@ def _tell(batch: list[Waiting], error: Exception | None) -> None:
             waiting.written.set_result(None)
         else:
             waiting.written.set_exception(error)
+
+
+def _weight(event: Event) -> int:
+    """About how many bytes it keeps: what strangers may make long, and the rest."""
+    return 1000 + len(event.target) + len(event.origin.client or "") + len(event.reason or "")
 
 
 def _unavailable() -> LogUnavailable:

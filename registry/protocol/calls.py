@@ -87,4 +87,11 @@ def origin_of(request: Request) -> Origin:
     state = request.scope.get("state") or {}
     client = request.client
     source = state.get("source") or (client.host if client else None)
-    return Origin(state.get("request_id", ""), source, request.headers.get("user-agent"))
+    return Origin(
+        state.get("request_id", ""),
+        source,
+        request.headers.get("user-agent"),
+        peer=state.get("peer"),
+        forwarded=state.get("forwarded", ()),
+        client_request_id=state.get("client_request_id"),
+    )

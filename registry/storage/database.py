@@ -4,11 +4,12 @@ Every statement of the registry goes through an asyncpg connection, so that a ch
 share one transaction whoever wrote them. Statements are text with $1, $2 …, or a SQLAlchemy expression over the
 SQLModel tables where a list is filtered and ordered as its caller likes.
 
-The server works under the role `tidewaiter_app` where migrations could make it: it owns nothing, and the audit log
-grants it no more than INSERT and SELECT.
+The server works under the role `tidewaiter_app` where migrations could make it: it owns nothing, and of the audit log
+it may fill the inbox and read. Only `tidewaiter_sequencer` may take from the inbox and add to the log; nobody may
+change what stands there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -29,10 +30,13 @@ else:
 
 DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
 APP_ROLE = "tidewaiter_app"
+SEQUENCER_ROLE = "tidewaiter_sequencer"
 STATEMENT_SECONDS = 30
 CONNECT_SECONDS = 10
 
 Statement = str | Executable
+Fetch = Callable[..., Awaitable[Sequence[Any]]]
+"""`fetch(statement, *arguments)`, of a connection, a pool or a Work."""
 
 
 class DatabaseUnavailable(Unavailable):
@@ -58,13 +62,13 @@ async def open_pool(dsn: str, size: int) -> Pool:
     )
 
 
-async def prepare(connection: Connection) -> None:
+async def prepare(connection: Connection, role: str = APP_ROLE) -> None:
     """Sets up a new connection: JSON as plain values, and the lesser role."""
     await connection.set_type_codec("jsonb", schema="pg_catalog", format="text", encoder=_to_json, decoder=orjson.loads)
     if await connection.fetchval(
-        "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = $1", APP_ROLE
+        "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = $1", role
     ):
-        await connection.execute(f"SET ROLE {APP_ROLE}")
+        await connection.execute(f"SET ROLE {role}")
 
 
 def rendered(statement: Statement, arguments: Sequence[Any]) -> tuple[str, Sequence[Any]]:

@@ -49,9 +49,13 @@ class Telemetry:
         """Times the block as one commit of so many audit entries."""
         return self._measures.audit_batch(rows)
 
-    def watch_audit_queue(self, length: Callable[[], int]) -> None:
-        """Asks for the number of entries not yet committed at each look at the measures."""
-        self._measures.watch_audit_queue(length)
+    def audit_step(self, entries: int) -> Stopwatch:
+        """Times the block as numbering so many audit entries."""
+        return self._measures.audit_step(entries)
+
+    def watch(self, name: str, unit: str, says: str, value: Callable[[], float]) -> None:
+        """Asks for this value at each look at the measures."""
+        self._measures.watch(name, unit, says, value)
 
     def watch_pool(self, used: Callable[[], int], idle: Callable[[], int]) -> None:
         """Asks for the database connections of each state at each look at the measures."""

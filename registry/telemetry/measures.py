@@ -76,6 +76,16 @@ class Measures:
             explicit_bucket_boundaries_advisory=BATCH_BOUNDS,
         )
 
+        self._steps = meter.create_histogram(
+            "registry.audit.sequence.duration",
+            "s",
+            "Time of numbering and hashing one batch of audit entries.",
+            explicit_bucket_boundaries_advisory=STATEMENT_BOUNDS,
+        )
+        self._numbered = meter.create_counter(
+            "registry.audit.sequence.entries", "{entry}", "Audit entries that got their number from this server."
+        )
+
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         self._requests.record(seconds, _request(route, known_method(method), status))
 
@@ -86,6 +96,10 @@ class Measures:
     def statement(self, operation: str) -> Stopwatch:
         return Stopwatch(self._statements, _statement(operation))
 
+    def audit_step(self, entries: int) -> Stopwatch:
+        self._numbered.add(entries)
+        return Stopwatch(self._steps, {})
+
     def audit_batch(self, rows: int) -> Stopwatch:
         self._batch_rows.record(rows)
         return Stopwatch(self._batches, {})
@@ -95,13 +109,11 @@ class Measures:
             result = "allowed" if allowed else "denied"
             yield Observation(count, {"kind": kind, "action": action, "result": result})
 
-    def watch_audit_queue(self, length: Callable[[], int]) -> None:
+    def watch(self, name: str, unit: str, says: str, value: Callable[[], float]) -> None:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            yield Observation(length())
+            yield Observation(value())
 
-        self._meter.create_observable_gauge(
-            "registry.audit.queue.length", [observe], "{entry}", "Audit entries that wait for their commit."
-        )
+        self._meter.create_observable_gauge(name, [observe], unit, says)
 
     def watch_pool(self, used: Callable[[], int], idle: Callable[[], int]) -> None:
         def observe(_: CallbackOptions) -> Iterable[Observation]:

@@ -1,0 +1,133 @@
+"""Publishing: signing what is committed, and never two trees of which one is not the beginning of the other.
+
+A checkpoint is signed only for a tree that is committed, and only after it was held against the newest checkpoint of
+every anchor. A database that is behind an anchor, or tells another history, was restored or rewritten: nothing is
+signed from then on, entries are still accepted and numbered, and it is said wherever somebody looks, until an
+operator opens a new log.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from registry.actors import SYSTEM, Origin
+from registry.audit import bodies, tiling
+from registry.audit.anchors import Anchor, AnchorFailed
+from registry.audit.tiling import Tree
+from registry.clock import Clock
+from registry.events import Event, Outcome
+from registry.storage.database import Connection
+from registry.transparency.checkpoints import Checkpoint, parse
+from registry.transparency.notes import NoteInvalid, SignerKey, open_note, sign
+
+AT_LEAST_EVERY = timedelta(minutes=10)
+NEWEST = """
+    SELECT size, root, note, at FROM audit_checkpoint WHERE origin = $1 ORDER BY size DESC, at DESC LIMIT 1
+"""
+ADD = "INSERT INTO audit_checkpoint (origin, size, root, note, at) VALUES ($1, $2, $3, $4, $5)"
+RECORD = "INSERT INTO audit_inbox (body) VALUES ($1)"
+log = structlog.get_logger("audit")
+
+
+class Fork(Exception):
+    """The database does not continue what was signed before; its text says in what it differs."""
+
+
+@dataclass
+class Standing:
+    """How the log stands; `fork` and `failure` are sentences for operators, or None."""
+
+    fork: str | None = None
+    failure: str | None = None
+    published_size: int = 0
+    published_at: datetime | None = None
+
+
+@dataclass
+class Publisher:
+    """`signers` are the keys that sign, the newest first; all bear the log's origin as their name."""
+
+    signers: Sequence[SignerKey]
+    anchors: Sequence[Anchor]
+    clock: Clock
+    every: timedelta
+    standing: Standing = field(default_factory=Standing)
+
+    @property
+    def origin(self) -> str:
+        return self.signers[0].name
+
+    def is_due(self, size: int) -> bool:
+        """At once at the start, for what is new soon, and when nothing happens so often that this too is provable."""
+        at = self.standing.published_at
+        if at is None:
+            return True
+        waited = self.clock.now() - at
+        return waited >= (AT_LEAST_EVERY if size == self.standing.published_size else self.every)
+
+    async def publish(self, connection: Connection) -> None:
+        """Signs and stores a checkpoint of the tree. The caller's transaction holds the sequencer's lock and has
+        changed nothing, so that what is signed is committed."""
+        now = self.clock.now()
+        tree = await tiling.tree_of(connection.fetch)
+        try:
+            newest = await self._check(connection, tree)
+            if newest is None or newest["size"] != tree.size or now - newest["at"] >= AT_LEAST_EVERY:
+                await self._sign(connection, tree, now)
+            self.standing.fork = self.standing.failure = None
+            self.standing.published_size = tree.size
+        except Fork as fork:
+            await self._alarm(connection, str(fork), now)
+        except AnchorFailed as failure:
+            if self.standing.failure != str(failure):
+                log.error("no checkpoint can be published", reason=str(failure))
+            self.standing.failure = str(failure)
+        self.standing.published_at = now
+
+    async def _sign(self, connection: Connection, tree: Tree, now: datetime) -> None:
+        checkpoint = Checkpoint(self.origin, tree.size, tree.root)
+        note = sign(checkpoint.text, self.signers)
+        for anchor in self.anchors:
+            await anchor.put(note)
+        await connection.execute(ADD, self.origin, tree.size, tree.root, note, now)
+
+    async def _check(self, connection: Connection, tree: Tree) -> Any | None:
+        """The newest checkpoint of this log in the database, which is one more thing to agree with.
+
+        Raises `Fork` and `AnchorFailed`.
+        """
+        row = await connection.fetchrow(NEWEST, self.origin)
+        if row is not None:
+            await self._compare(connection, tree, "the database's newest checkpoint", row["note"])
+        for anchor in self.anchors:
+            if note := await anchor.newest():
+                await self._compare(connection, tree, f"the anchor {anchor.name}", note)
+        return row
+
+    async def _compare(self, connection: Connection, tree: Tree, where: str, note: str) -> None:
+        """What an earlier log of this installation left is no measure for the one that was opened after it."""
+        if note.partition("\n")[0] != self.origin:
+            return
+        try:
+            known = parse(open_note(note, [signer.verifier for signer in self.signers]).text)
+        except NoteInvalid as error:
+            raise Fork(f"What {where} holds was not signed by this log's key: {error}") from error
+        if known.size > tree.size:
+            raise Fork(f"The log has {tree.size} entries, but {where} was signed for {known.size}.")
+        if await tiling.root_at(connection.fetch, tree, known.size) != known.root:
+            raise Fork(f"The first {known.size} entries are not those which {where} was signed for.")
+
+    async def _alarm(self, connection: Connection, sentence: str, now: datetime) -> None:
+        if self.standing.fork is None:
+            log.critical("the audit log is not the one that was signed", reason=sentence)
+            await connection.execute(RECORD, system_body("audit.fork", self.origin, now, sentence))
+        self.standing.fork = sentence
+
+
+def system_body(action: str, target: str, now: datetime, reason: str | None = None, **changes: object) -> bytes:
+    """The body of an entry that the log makes about itself."""
+    event = Event(now, action, Outcome.ALLOWED, SYSTEM, Origin(), target, reason=reason, changes=changes)
+    return bodies.encode(event, b"", None, None, {})

@@ -1,0 +1,269 @@
+"""Sequencing: what waits in the inbox gets its number and becomes a leaf of the tree.
+
+Every server tries; a lock that lives as long as one transaction lets one of them do it, so the next takes over where
+another was killed. An event leaves the inbox only by being numbered, in the same transaction, so none is lost or
+numbered twice. Whatever was acknowledged before another was begun has the smaller id in the inbox and is visible
+whenever the other is: numbers follow that order.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+import structlog
+
+from registry.audit import entries, tiling
+from registry.audit.bodies import read_time, written_time
+from registry.audit.entries import LONGEST, Wrapped, columns_of_event, is_storable, wrap
+from registry.audit.publishing import Publisher, system_body
+from registry.audit.tiling import Tree
+from registry.clock import Clock
+from registry.oci.digest import digest_of
+from registry.storage.database import SEQUENCER_ROLE, Connection, prepare
+from registry.telemetry import Telemetry
+from registry.transparency import tiles
+from registry.transparency.merkle import leaf_hash
+
+BATCH = 2048
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.2
+PAUSE_AFTER_FAILURE = 1.0
+WHILE_ANOTHER_WORKS = 0.01
+READERS_PATIENCE = 1.0
+LOOK_EVERY = 5.0
+OVERRUN = 5_000_000
+CLOCK_SLACK = timedelta(seconds=1)
+WRAPPING = 200  # about what `wrap` adds, and a little
+LOCK = 0x71DE_1069
+TRY_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
+TAKE = """
+    DELETE FROM audit_inbox WHERE id = ANY(ARRAY(SELECT id FROM audit_inbox ORDER BY id LIMIT $1))
+    RETURNING id, body
+"""
+HEADS = "SELECT organization_id, org_seq FROM audit_org_head WHERE organization_id = ANY($1::uuid[])"
+SET_HEADS = """
+    INSERT INTO audit_org_head AS head (organization_id, org_seq) SELECT * FROM unnest($1::uuid[], $2::bigint[])
+    ON CONFLICT (organization_id) DO UPDATE SET org_seq = excluded.org_seq
+"""
+ADD_TILES = """
+    INSERT INTO audit_tile (level, idx, data, last_at)
+    SELECT level, idx, data, $4 FROM unnest($1::smallint[], $2::bigint[], $3::bytea[]) AS t (level, idx, data)
+"""
+GROW = "UPDATE audit_tree SET size = $1, edge = $2, last_at = $3 WHERE size = $4"
+WAITING = """
+    SELECT coalesce(max(id) - min(id) + 1, 0) AS length, (SELECT body FROM audit_inbox ORDER BY id LIMIT 1) AS oldest
+    FROM audit_inbox
+"""
+RECORD = "INSERT INTO audit_inbox (body) VALUES ($1)"
+log = structlog.get_logger("audit")
+
+
+@dataclass
+class Backlog:
+    """What waits in the inbox: about how many, and since when the oldest."""
+
+    length: int = 0
+    seconds: float = 0.0
+
+
+class Sequencer:
+    """One connection of this process, under the sequencer's role. `run` works until cancelled."""
+
+    def __init__(self, dsn: str, clock: Clock, telemetry: Telemetry, publisher: Publisher) -> None:
+        self.publisher = publisher
+        self.backlog = Backlog()
+        self._dsn = dsn
+        self._clock = clock
+        self._telemetry = telemetry
+        self._connection: Connection | None = None
+        self._wake = asyncio.Event()
+        self._readers: list[asyncio.Future[None]] = []
+        self._size = 0
+        self._looked = 0.0
+        self._behind = False
+
+    @property
+    def overrun(self) -> bool:
+        """Whether so much waits that nothing more may be changed."""
+        return self.backlog.length > OVERRUN
+
+    async def catch_up(self) -> None:
+        """Returns when all that was committed before the call has its number, or after a second at most."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._readers.append(waiter)
+        self._wake.set()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(waiter, READERS_PATIENCE)
+
+    async def run(self) -> None:
+        pause = SHORTEST_PAUSE
+        try:
+            while True:
+                try:
+                    worked = await self.turn()
+                    pause = SHORTEST_PAUSE if worked else min(pause * 2, LONGEST_PAUSE)
+                except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                    log.error("entries could not be numbered", error=repr(error))
+                    self._disconnect()
+                    pause = PAUSE_AFTER_FAILURE
+                await self._rest(pause)
+        finally:
+            self._disconnect()
+
+    async def turn(self) -> int:
+        """Numbers all that waits, publishes what is due, and says how many entries were numbered."""
+        connection = await self._connected()
+        readers, self._readers = self._readers, []
+        done, complete = 0, False
+        try:
+            while not complete:
+                count = await self.step(connection)
+                if count is None:
+                    break
+                done, complete = done + count, count < BATCH
+            await self.publish(connection)
+            await self._look(connection)
+        finally:
+            if complete:
+                _release(readers)
+            else:
+                self._readers += [reader for reader in readers if not reader.done()]
+        return done
+
+    async def step(self, connection: Connection) -> int | None:
+        """Numbers one batch, and says how many; None when another server is at it."""
+        if not await connection.fetchval("SELECT EXISTS (SELECT FROM audit_inbox)"):
+            return 0
+        async with connection.transaction():
+            if not await connection.fetchval(TRY_LOCK, LOCK):
+                return None
+            tree = await tiling.tree_of(connection.fetch, " FOR UPDATE")
+            rows = await connection.fetch(TAKE, BATCH)
+            with self._telemetry.audit_step(len(rows)):
+                await self._integrate(connection, tree, [row["body"] for row in sorted(rows, key=_id)])
+        self._size = tree.size + len(rows)
+        return len(rows)
+
+    async def publish(self, connection: Connection) -> None:
+        """A checkpoint, if one is due and nobody else is at it."""
+        if not self.publisher.is_due(self._size):
+            return
+        async with connection.transaction():
+            if await connection.fetchval(TRY_LOCK, LOCK):
+                await self.publisher.publish(connection)
+                self._size = max(self._size, self.publisher.standing.published_size)
+
+    async def _integrate(self, connection: Connection, tree: Tree, found: Sequence[bytes]) -> None:
+        at = await self._time(connection, tree)
+        admitted = [_admitted(body, at) for body in found]
+        heads = await self._heads(connection, {organization for _, _, organization in admitted if organization})
+        numbered = [_numbered(tree.size + place, at, *one, heads) for place, one in enumerate(admitted)]
+        columns = ("logged_at", "seq", "entry", "leaf", *entries.COLUMNS)
+        await connection.copy_records_to_table("audit_log", records=numbered, columns=columns)
+        await connection.execute(SET_HEADS, [UUID(one) for one in heads], list(heads.values()))
+        await self._grow(connection, tree, [row[3] for row in numbered], at)
+
+    async def _grow(self, connection: Connection, tree: Tree, leaves: Sequence[bytes], at: datetime) -> None:
+        growth = tiles.grow(tree.size, tree.edge, leaves)
+        if growth.full:
+            levels, indexes, data = zip(*growth.full, strict=True)
+            await connection.execute(ADD_TILES, levels, indexes, data, at)
+        grown = await connection.execute(GROW, growth.size, growth.edge, at, tree.size)
+        assert grown == "UPDATE 1", "the row of the tree was locked"  # noqa: S101
+
+    async def _time(self, connection: Connection, tree: Tree) -> datetime:
+        """The log's own time never goes back; when the clock does, that is recorded."""
+        now = self._clock.now()
+        if tree.size == 0 or now >= tree.last_at:
+            self._behind = False
+            return now
+        if not self._behind and tree.last_at - now > CLOCK_SLACK:
+            self._behind = True
+            told = system_body("audit.clock", "clock", now, None, time=[tree.last_at, now])
+            await connection.execute(RECORD, told)
+        return tree.last_at
+
+    async def _heads(self, connection: Connection, organizations: set[str]) -> dict[str, int]:
+        """The last number of each organization, which numbering then counts on."""
+        rows = await connection.fetch(HEADS, [UUID(one) for one in organizations])
+        there = {row["organization_id"].hex: row["org_seq"] for row in rows}
+        return {one: there.get(one, 0) for one in sorted(organizations)}
+
+    async def _look(self, connection: Connection) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        row = await connection.fetchrow(WAITING)
+        assert row is not None  # noqa: S101
+        self.backlog = Backlog(row["length"], self._age(row["oldest"]))
+        self._size = max(self._size, await connection.fetchval("SELECT size FROM audit_tree"))
+
+    def _age(self, body: bytes | None) -> float:
+        if body is None:
+            return 0.0
+        try:
+            return max(0.0, (self._clock.now() - read_time(orjson.loads(body)["occurred_at"])).total_seconds())
+        except (ValueError, KeyError, TypeError):
+            return 0.0
+
+    async def _rest(self, seconds: float) -> None:
+        """A reader who comes ends it; one who is here waits for another server's work, which is looked for soon."""
+        if self._readers:
+            await asyncio.sleep(WHILE_ANOTHER_WORKS)
+            return
+        self._wake.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=60)
+            await prepare(self._connection, SEQUENCER_ROLE)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+def _admitted(body: bytes, at: datetime) -> tuple[bytes, dict[str, Any], str | None]:
+    """Body, event and organization. What is no event, which nobody but a broken or hostile server writes, does not
+    stop the log: an entry says that it was there."""
+    try:
+        if len(body) + WRAPPING > LONGEST:
+            raise ValueError("too long")
+        event = orjson.loads(body)
+        if not is_storable(columns_of_event(event, None)):
+            raise ValueError("a column cannot hold it")
+        return body, event, event.get("scope", {}).get("organization")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        told = system_body("audit.unreadable", digest_of(body), at, None, size=[None, len(body)])
+        return told, orjson.loads(told), None
+
+
+def _numbered(
+    seq: int, at: datetime, body: bytes, event: dict[str, Any], organization: str | None, heads: dict[str, int]
+) -> tuple[Any, ...]:
+    number = None
+    if organization is not None:
+        number = heads[organization] = heads[organization] + 1
+    entry = wrap(Wrapped(body, written_time(at), organization, number))
+    return (at, seq, entry, leaf_hash(entry), *columns_of_event(event, number))
+
+
+def _id(row: Any) -> int:
+    found: int = row["id"]
+    return found
+
+
+def _release(readers: list["asyncio.Future[None]"]) -> None:
+    for reader in readers:
+        if not reader.done():
+            reader.set_result(None)
