@@ -133,6 +133,7 @@ class GraphQLOrPage:
             yield context
         finally:
             await context.close()
+        await context.record_looks()
 
     async def _actor(self, request: Request) -> Actor:
         header = request.headers.get("authorization", "")

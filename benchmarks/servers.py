@@ -8,14 +8,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 
-from tests.support.server import Server, free_port
+from tests.support.server import COMMAND, Server, free_port
 
 TICK = os.sysconf("SC_CLK_TCK")
 PEER_COMMANDS = ("docker-registry", "registry")
@@ -35,6 +35,7 @@ class Target:
     port: int
     pid: int
     authorization: str
+    admin_port: int | None = None
 
     def cpu_seconds(self) -> float:
         """User and system time of all its processes so far, children that ended included."""
@@ -42,9 +43,9 @@ class Target:
 
 
 @contextmanager
-def ours(folder: Path) -> Iterator[Target]:
+def ours(folder: Path, name: str = "tidewaiter", words: Sequence[str | Path] = (COMMAND, "serve")) -> Iterator[Target]:
     """As people run it: durable, decided and on the books. The organization `bench` is there."""
-    server = Server(folder, {"TIDEWAITER_EMBEDDED_FSYNC": "on", "TIDEWAITER_LOG_LEVEL": "warning"})
+    server = Server(folder, {"TIDEWAITER_EMBEDDED_FSYNC": "on", "TIDEWAITER_LOG_LEVEL": "warning"}, words=words)
     server.start()
     try:
         assert server.process is not None
@@ -53,7 +54,8 @@ def ours(folder: Path) -> Iterator[Target]:
         httpx2.post(f"{server.url}/graphql", json={"query": query}, auth=signed_in).raise_for_status()
         scope = "repository:bench/web:pull,push"
         answer = httpx2.get(f"{server.url}/token", params={"scope": scope}, auth=signed_in)
-        yield Target("tidewaiter", server.port, server.process.pid, f"Bearer {answer.json()['token']}")
+        token = answer.json()["token"]
+        yield Target(name, server.port, server.process.pid, f"Bearer {token}", server.admin_port)
     finally:
         server.stop()
 

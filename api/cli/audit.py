@@ -23,7 +23,7 @@ def list_entries(
 ) -> None:
     """Show the newest entries."""
 
-    async def act(settings: Settings) -> list[dict[str, object]]:
+    async def act(settings: Settings) -> list[Shown]:
         newest = select(*reading.LINE).order_by(col(AuditRow.logged_at).desc(), col(AuditRow.seq).desc()).limit(number)
         async with system_of(settings) as system:
             await system.foundation.ledger.catch_up()

@@ -16,7 +16,7 @@ def problems(**found: str) -> Problems:
 
 
 async def get(path: str, told: Problems, exposition: bytes = b"", seconds: float = 3) -> httpx2.Response:
-    transport = httpx2.ASGITransport(operations(lambda: exposition, told, seconds))
+    transport = httpx2.ASGITransport(operations(lambda: exposition, told, ready_seconds=seconds))
     async with httpx2.AsyncClient(transport=transport, base_url="http://admin") as client:
         return await client.get(path)
 
@@ -35,7 +35,7 @@ async def test_a_live_server_is_alive_even_when_not_ready() -> None:
 
 async def test_a_server_without_problems_is_ready() -> None:
     answer = await get("/readyz", problems())
-    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "problems": {}})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "problems": {}, "warnings": {}})
     assert answer.headers["cache-control"] == "no-store"
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,7 @@ class Server:
     admin_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     ahead: float = 0.0
+    words: Sequence[str | Path] = (COMMAND, "serve")
 
     @property
     def registry(self) -> str:
@@ -71,7 +72,7 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "output").open("ab") as output:
             self.process = subprocess.Popen(
-                [COMMAND, "serve"], env=self.variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                self.words, env=self.variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         deadline = time.monotonic() + START_SECONDS
         while not self.is_ready():
