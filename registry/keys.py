@@ -8,7 +8,7 @@ the same files; without the database they open nothing, and without them the dat
 import hashlib
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,25 +41,42 @@ def load_keys(folder: Path, host: str) -> Keys:
     signing = _kept(folder / SIGNING, lambda: bytes(OKPKey.generate_key("Ed25519").as_pem(private=True)))
     hashing = _kept(folder / HASHING, lambda: os.urandom(32).hex().encode())
     sealing = _kept(folder / AUDIT_SEALING, lambda: os.urandom(32).hex().encode())
-    audit = _kept(folder / AUDIT_SIGNING, lambda: f"{SignerKey.generate(f'{host}/audit/1')}\n".encode())
+    _kept(folder / AUDIT_SIGNING, lambda: f"{SignerKey.generate(f'{host}/audit/1')}\n".encode())
     return Keys(
         OKPKey.import_key(signing),
         bytes.fromhex(hashing.decode()),
-        tuple(SignerKey.parse(line) for line in audit.decode().splitlines() if line),
+        read_signers(folder),
         bytes.fromhex(sealing.decode()),
     )
+
+
+def read_signers(folder: Path) -> tuple[SignerKey, ...]:
+    """The keys that sign checkpoints now, the newest first. Raises `KeyInvalid`, and OSError before the first start."""
+    text = (folder / AUDIT_SIGNING).read_text()
+    return tuple(SignerKey.parse(line) for line in text.splitlines() if line)
+
+
+def keep_signers(folder: Path, signers: Iterable[SignerKey]) -> None:
+    """Puts these keys in the place of those that are there, all at once."""
+    content = "".join(f"{signer}\n" for signer in signers).encode()
+    _fresh(folder / AUDIT_SIGNING, content).replace(folder / AUDIT_SIGNING)
 
 
 def _kept(path: Path, make: Callable[[], bytes]) -> bytes:
     """The content of a file that is written once, whole, and by one of those who start at the same time."""
     if not path.exists():
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(make())
-            file.flush()
-            os.fsync(file.fileno())
+        fresh = _fresh(path, make())
         with suppress(FileExistsError):
             os.link(fresh, path)
         fresh.unlink()
     return path.read_bytes()
+
+
+def _fresh(path: Path, content: bytes) -> Path:
+    """A file beside the path, with this content on the disk."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return fresh

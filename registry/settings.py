@@ -145,6 +145,10 @@ class Settings(BaseSettings):
     """How long a numbered audit entry waits at most for a signed checkpoint, in seconds."""
     audit_anchor: Folder | None = None
     """File to which each signed checkpoint is added; unset: audit/checkpoints.jsonl under the data folder."""
+    audit_reads: Annotated[Literal["all", "denied"], BeforeValidator(_lowered)] = "all"
+    """Which looks at management data are recorded: all, or those that were denied."""
+    audit_blobs: Annotated[Literal["denied", "all"], BeforeValidator(_lowered)] = "denied"
+    """Which pulls and pushes of single blobs are recorded: those that were denied, or all."""
     database_pool: Annotated[int, Field(ge=1, le=1000)] = 10
     """Most database connections this server opens for requests."""
     embedded_fsync: bool = True

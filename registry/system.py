@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import structlog
@@ -26,7 +27,7 @@ from registry.audit.recording import Ledger
 from registry.audit.sequencing import Sequencer
 from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
-from registry.keys import Keys, load_keys
+from registry.keys import Keys, load_keys, read_signers
 from registry.repositories import uploading
 from registry.settings import Settings
 from registry.storage import embedded
@@ -85,9 +86,9 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str) -> AsyncIt
     await check_version(dsn)
     clock = FileClock(settings.clock_file) if settings.clock_file else SystemClock()
     keys = load_keys(settings.data / "keys", settings.registry_host)
-    publisher = Publisher(keys.audit_signing, [FileAnchor(settings.anchor_file)], clock, _publishing(settings))
+    publisher = _publisher(settings, keys, clock)
     sequencer = Sequencer(dsn, clock, telemetry, publisher)
-    ledger = Ledger(dsn, telemetry, Scribe(keys.audit_sealing), sequencer)
+    ledger = Ledger(dsn, telemetry, Scribe(keys.audit_sealing), sequencer, clock)
     blobs = FilesystemStore(settings.blobs_folder, durable=settings.embedded_fsync)
     pool = await open_pool(dsn, settings.database_pool)
     _watch(telemetry, ledger, sequencer, clock)
@@ -95,6 +96,7 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str) -> AsyncIt
     foundation = Foundation(settings, clock, pool, blobs, Law.load(), ledger, telemetry, keys.audit_sealing)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.run)
+        tasks.start_soon(ledger.count_floods)
         tasks.start_soon(sequencer.run)
         try:
             yield await _open(foundation, sequencer, keys)
@@ -164,8 +166,10 @@ async def _open(foundation: Foundation, sequencer: Sequencer, keys: Keys) -> Sys
     return System(foundation, gate, tokens, keys, sequencer, generated)
 
 
-def _publishing(settings: Settings) -> timedelta:
-    return timedelta(seconds=settings.audit_publish_seconds)
+def _publisher(settings: Settings, keys: Keys, clock: Clock) -> Publisher:
+    every = timedelta(seconds=settings.audit_publish_seconds)
+    reload = partial(read_signers, settings.data / "keys")
+    return Publisher(keys.audit_signing, reload, [FileAnchor(settings.anchor_file)], clock, every)
 
 
 def _watch(telemetry: Telemetry, ledger: Ledger, sequencer: Sequencer, clock: Clock) -> None:

@@ -183,10 +183,26 @@ class Work:
         self._attempt = None
         return event
 
-    def also(self, action: str, place: Place, changes: Mapping[str, Any]) -> None:
-        """Records what was done on the way to the attempt, or besides it."""
-        event = self._event(Outcome.ALLOWED, Attempt(action, place.name, place))
-        self._events.append(replace(event, changes=changes))
+    def also(
+        self,
+        action: str,
+        place: Place,
+        changes: Mapping[str, Any],
+        *,
+        target: str | None = None,
+        digest: str | None = None,
+        media_type: str | None = None,
+        size: int | None = None,
+    ) -> None:
+        """Records what was done on the way to the attempt, or besides it. Without a target, it is the content of the
+        digest, or else the place."""
+        target = target or (place.name if digest is None else f"{place.name}@{digest}")
+        event = self._event(Outcome.ALLOWED, Attempt(action, target, place, digest))
+        self._events.append(replace(event, changes=changes, media_type=media_type, size=size))
+
+    def look(self, action: str, place: Place, target: str | None = None, digest: str | None = None) -> Event:
+        """What an allowed look leaves in the log, at the place itself if no target is named. The caller appends it."""
+        return self._event(Outcome.ALLOWED, Attempt(action, target or place.name, place, digest))
 
     # The database
 

@@ -8,10 +8,11 @@ import strawberry
 from sqlalchemy import select
 from sqlmodel import col
 
-from api.schema.context import Info
+from api.schema.context import EVERYWHERE, Info
 from api.schema.credentials import AccessKey
 from api.schema.errors import UserError, changing
 from api.schema.paging import After, Before, Connection, First, Last, connection, keyset, page_of
+from api.schema.reasons import Change
 from api.schema.scalars import Level, Node
 from api.schema.users import User
 from registry.access import finding
@@ -51,7 +52,9 @@ class Account(Node):
     ) -> Connection[User] | None:
         page = page_of(first, last, after, before, "NAME")
         async with info.context.looking() as work:
-            work.require("manage_users", await place_of(info, self.name))
+            place = await place_of(info, self.name)
+            work.require("manage_users", place)
+            info.context.looked("user.list", place)
             rows = await info.context.children(
                 "users",
                 select(*UserRow.__table__.columns).subquery("users_of"),  # type: ignore[attr-defined]
@@ -75,7 +78,7 @@ class Viewer:
 
 
 @strawberry.input(description="A tenant and its first user.")
-class CreateAccountInput:
+class CreateAccountInput(Change):
     name: str = strawberry.field(description="1 to 64 characters: lowercase letters, digits, single separators.")
     owner_name: str = strawberry.field(description="The name of its first user, who owns it.")
     owner_password: str = strawberry.field(description="At least 8 characters.")
@@ -89,12 +92,12 @@ class CreateAccountPayload:
 
 
 @strawberry.input(description="Which account to freeze.")
-class SuspendAccountInput:
+class SuspendAccountInput(Change):
     account: str = strawberry.field(description="The account's name.")
 
 
 @strawberry.input(description="Which account to set free again.")
-class ResumeAccountInput:
+class ResumeAccountInput(Change):
     account: str = strawberry.field(description="The account's name.")
 
 
@@ -119,6 +122,7 @@ async def account_named(info: Info, name: str) -> Account | None:
     place = await finding.account(info.context.work, name)
     if not info.context.work.allows("view", place):
         return None
+    info.context.looked("account.show", place)
     row = await info.context.work.fetchrow("SELECT * FROM account WHERE id = $1", place.id)
     return Account.of(row)
 
@@ -126,8 +130,10 @@ async def account_named(info: Info, name: str) -> Account | None:
 async def account_of_id(info: Info, id: UUID) -> Account | None:
     columns = AccountRow.__table__.columns  # type: ignore[attr-defined]
     row = await info.context.of_id("account", id, lambda ids: select(*columns).where(col(AccountRow.id).in_(ids)))
-    if row is None or not info.context.work.allows("view", await place_of(info, row["name"])):
+    place = await place_of(info, row["name"]) if row else None
+    if place is None or not info.context.work.allows("view", place):
         return None
+    info.context.looked("account.show", place)
     return Account.of(row)
 
 
@@ -139,8 +145,13 @@ async def user_of_id(info: Info, id: UUID) -> User | None:
     if row is None:
         return None
     work = info.context.work
-    is_oneself = row["id"] == work.actor.user_id
-    return User.of(row) if is_oneself or work.allows("manage_users", await place_of(info, row["account"])) else None
+    if row["id"] == work.actor.user_id:
+        return User.of(row)
+    place = await place_of(info, row["account"])
+    if not work.allows("manage_users", place):
+        return None
+    info.context.looked("user.show", place, show_id("user", row["id"]))
+    return User.of(row)
 
 
 @strawberry.type
@@ -173,6 +184,7 @@ class AccountQueries:
         page = page_of(first, last, after, before, "NAME")
         async with info.context.looking() as work:
             work.require("administer", await finding.platform(work))
+            info.context.looked("account.list", EVERYWHERE)
             keys = keyset(page, [col(AccountRow.name)])
             rows = await work.fetch(keys.on(select(*AccountRow.__table__.columns)))  # type: ignore[attr-defined]
         return connection(page, rows, key=lambda row: (row["name"],), node=Account.of)
@@ -185,6 +197,7 @@ class AccountMutations:
         passwords = info.context.system.gate.passwords
         made, errors = await changing(
             info,
+            input,
             lambda work: managing.create_account(work, passwords, input.name, input.owner_name, input.owner_password),
         )
         account, owner = (Account.of(made[0]), User.of(made[1])) if made else (None, None)
@@ -194,13 +207,17 @@ class AccountMutations:
         description="Freezes an account: nothing in it may grow or change. For platform administrators."
     )
     async def suspend_account(self, info: Info, input: SuspendAccountInput) -> AccountPayload:
-        return await _suspend_account(info, input.account, suspended=True)
+        return await _suspend_account(info, input, suspended=True)
 
     @strawberry.mutation(description="Ends the suspension of an account. For platform administrators.")
     async def resume_account(self, info: Info, input: ResumeAccountInput) -> AccountPayload:
-        return await _suspend_account(info, input.account, suspended=False)
+        return await _suspend_account(info, input, suspended=False)
 
 
-async def _suspend_account(info: Info, name: str, *, suspended: bool) -> AccountPayload:
-    account, errors = await changing(info, lambda work: managing.suspend_account(work, name, suspended=suspended))
+async def _suspend_account(
+    info: Info, input: SuspendAccountInput | ResumeAccountInput, *, suspended: bool
+) -> AccountPayload:
+    account, errors = await changing(
+        info, input, lambda work: managing.suspend_account(work, input.account, suspended=suspended)
+    )
     return AccountPayload(account=Account.of(account) if account else None, errors=errors)

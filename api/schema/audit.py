@@ -54,7 +54,7 @@ class Actor:
             name=shown.actor_name,
             access_key=strawberry.ID(f"key_{key}") if key else None,
             via=via.upper() if via else None,
-            on_behalf_of=shown.actor_name if shown.of("actor", "on_behalf_of") else None,
+            on_behalf_of=shown.actor_name if via in ("access_key", "token") else None,
         )
 
 

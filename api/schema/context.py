@@ -1,8 +1,11 @@
 """What the resolvers of one operation share: who asks, one snapshot to read from, and batches for nested lists."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +15,15 @@ from strawberry.types import Info as StrawberryInfo
 
 from api.schema.paging import Page, keyset
 from registry.actors import Actor, Origin
+from registry.audit.recording import LogUnavailable
 from registry.errors import Refusal, SignInNeeded
+from registry.places import PLATFORM, Place
 from registry.system import System
 from registry.work import Work
 
 Info = StrawberryInfo["Context", None]
+MOST_LOOKS = 100
+EVERYWHERE = Place(PLATFORM, PLATFORM)
 
 
 @dataclass(slots=True)
@@ -26,6 +33,8 @@ class Context:
     origin: Origin
     work: Work = field(init=False)
     loaders: dict[Any, DataLoader[Any, Any]] = field(default_factory=dict)
+    looks: dict[tuple[str, str], Place] = field(default_factory=dict)
+    changing: bool = False
 
     def __post_init__(self) -> None:
         self.work = self.system.foundation.view(self.actor, self.origin)
@@ -47,6 +56,7 @@ class Context:
         """A change of its own. Raises `SignInNeeded` for those who have not signed in."""
         if self.actor.anonymous:
             raise SignInNeeded("Sign in to change anything.")
+        self.changing = True
         return self.system.foundation.begin(self.actor, self.origin)
 
     @asynccontextmanager
@@ -57,6 +67,29 @@ class Context:
         except Refusal as refusal:
             await self.work.refused(refusal)
             raise
+
+    def looked(self, action: str, place: Place, target: str | None = None) -> None:
+        """Notes a look that was allowed: one entry for action and target, however many resolvers say so."""
+        if self.system.foundation.settings.audit_reads == "all":
+            self.looks.setdefault((action, target or place.name), place)
+
+    async def record_looks(self) -> None:
+        """Returns when all looks of the operation stand in the log: the first hundred by themselves, the rest counted
+        by action. Raises `LogUnavailable`: what cannot be recorded is not shown."""
+        looks = iter(self.looks.items())
+        events = [self.work.look(action, place, target) for (action, target), place in islice(looks, MOST_LOOKS)]
+        if more := Counter(action for (action, _), _ in looks):
+            counts = {action: [None, count] for action, count in more.items()}
+            events.append(replace(self.work.look("look.more", EVERYWHERE), changes=counts))
+        try:
+            await asyncio.gather(*map(self.system.foundation.ledger.append, events))
+        except LogUnavailable as unavailable:
+            if not self.changing:
+                raise
+            raise LogUnavailable(
+                "The audit log cannot take entries right now, so what was asked for besides the change is not shown. "
+                "The change itself may have been made: look before you repeat it."
+            ) from unavailable
 
     @asynccontextmanager
     async def reading_log(self) -> AsyncIterator[Work]:

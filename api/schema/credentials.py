@@ -9,6 +9,7 @@ from sqlmodel import col
 
 from api.schema.context import Info
 from api.schema.errors import UserError, changing
+from api.schema.reasons import Change
 from api.schema.scalars import Level, Node
 from policies.access import Level as LawLevel
 from registry.accounts import credentials
@@ -43,7 +44,7 @@ class AccessKey(Node):
 
 
 @strawberry.input(description="What the key is for and how long it lasts.")
-class CreateAccessKeyInput:
+class CreateAccessKeyInput(Change):
     name: str = strawberry.field(description="What to call it, 1 to 64 characters.")
     level: Level = strawberry.field(default=Level.MANAGE, description="The most it can be used for.")
     expires_at: datetime | None = strawberry.field(default=None, description="When it ends; null for never.")
@@ -57,7 +58,7 @@ class CreateAccessKeyPayload:
 
 
 @strawberry.input(description="Which key is meant.")
-class RevokeAccessKeyInput:
+class RevokeAccessKeyInput(Change):
     access_key: strawberry.ID = strawberry.field(description="The key's id.")
 
 
@@ -68,7 +69,7 @@ class RevokeAccessKeyPayload:
 
 
 @strawberry.input(description="How long the login shall last.")
-class CreateLoginCommandInput:
+class CreateLoginCommandInput(Change):
     minutes: int | None = strawberry.field(default=None, description="How long it lasts, 15 to 1440; null for 360.")
 
 
@@ -98,6 +99,7 @@ class CredentialMutations:
         keys = info.context.system.gate.keys
         issued, errors = await changing(
             info,
+            input,
             lambda work: credentials.create_access_key(
                 work, keys, input.name, input.level.of_the_law, input.expires_at
             ),
@@ -107,14 +109,14 @@ class CredentialMutations:
 
     @strawberry.mutation(description="Ends a key at once, registry tokens made with it included.")
     async def revoke_access_key(self, info: Info, input: RevokeAccessKeyInput) -> RevokeAccessKeyPayload:
-        row, errors = await changing(info, lambda work: credentials.revoke(work, read_id(input.access_key)[1]))
+        row, errors = await changing(info, input, lambda work: credentials.revoke(work, read_id(input.access_key)[1]))
         return RevokeAccessKeyPayload(access_key=AccessKey.of(row) if row else None, errors=errors)
 
     @strawberry.mutation(description="A temporary login for docker and its kin: 15 minutes to 24 hours.")
     async def create_login_command(self, info: Info, input: CreateLoginCommandInput) -> CreateLoginCommandPayload:
         keys = info.context.system.gate.keys
         duration = None if input.minutes is None else timedelta(minutes=input.minutes)
-        issued, errors = await changing(info, lambda work: credentials.create_login(work, keys, duration))
+        issued, errors = await changing(info, input, lambda work: credentials.create_login(work, keys, duration))
         if issued is None:
             return CreateLoginCommandPayload(
                 access_key=None, docker=None, podman=None, skopeo=None, expires_at=None, errors=errors

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import strawberry
 
 from api.schema.context import Info
+from api.schema.reasons import Change, stated
 from api.schema.scalars import BigInt
 from registry.errors import Conflict, Denied, Invalid, NotFound, QuotaExceeded, Refusal, Unauthenticated
 from registry.work import Work
@@ -68,10 +69,13 @@ ERRORS = (
 )
 
 
-async def changing(info: Info, act: Callable[[Work], Awaitable[Result]]) -> tuple[Result | None, list[UserError]]:
+async def changing(
+    info: Info, change: Change, act: Callable[[Work], Awaitable[Result]]
+) -> tuple[Result | None, list[UserError]]:
     """Runs one change in a transaction of its own; afterwards the operation reads what has become of it."""
     try:
         async with info.context.begin() as work:
+            work.stated = stated(change)
             result = await act(work)
     except Unauthenticated:
         raise  # nothing that could be mended in the input

@@ -7,10 +7,11 @@ from uuid import UUID
 import strawberry
 from sqlalchemy import select
 
-from api.schema.context import Info
+from api.schema.context import EVERYWHERE, Info
 from api.schema.errors import UserError, changing
 from api.schema.paging import After, Before, Connection, First, Last, connection, keyset, page_of
 from api.schema.permissions import Permission, permissions_of
+from api.schema.reasons import Change
 from api.schema.repositories import Repository
 from api.schema.scalars import BigInt, Level, Node
 from registry.identifiers import show_id
@@ -60,6 +61,7 @@ class Organization(Node):
         before: Before = None,
     ) -> Connection[Repository]:
         page = page_of(first, last, after, before, "NAME")
+        info.context.looked("repository.list", self.view.place)
         work = info.context.work
         rows = await info.context.children(
             "repositories", repositories.seen(work), "organization_id", self.view.id, page, ("repository_name",)
@@ -77,13 +79,13 @@ class Organization(Node):
 
 
 @strawberry.input(description="A new name, and whose it shall be.")
-class CreateOrganizationInput:
+class CreateOrganizationInput(Change):
     name: str = strawberry.field(description="1 to 64 characters; begins with a lowercase letter.")
     account: str | None = strawberry.field(default=None, description="The owning account; null for one's own.")
 
 
 @strawberry.input(description="Which organization is meant.")
-class DeleteOrganizationInput:
+class DeleteOrganizationInput(Change):
     name: str = strawberry.field(description="The name of an organization without repositories.")
 
 
@@ -113,7 +115,13 @@ async def organization_of_id(info: Info, id: UUID) -> Organization | None:
     seen = reading.seen(work)
     rows = select(seen, seen.c.organization_id.label("id"))
     row = await info.context.of_id("organization", id, lambda ids: rows.where(seen.c.organization_id.in_(ids)))
-    return Organization.of(reading.view(work, row)) if row else None
+    return _looked_at(info, Organization.of(reading.view(work, row)) if row else None)
+
+
+def _looked_at(info: Info, organization: Organization | None) -> Organization | None:
+    if organization is not None:
+        info.context.looked("organization.show", organization.view.place)
+    return organization
 
 
 @strawberry.type
@@ -124,7 +132,7 @@ class OrganizationQueries:
         info: Info,
         name: Annotated[str, strawberry.argument(description="The first part of its repositories' addresses.")],
     ) -> Organization | None:
-        return await organization_where(info, organization_name=name)
+        return _looked_at(info, await organization_where(info, organization_name=name))
 
     @strawberry.field(description="The organizations that you can see, by name.")
     async def organizations(
@@ -136,6 +144,7 @@ class OrganizationQueries:
         before: Before = None,
     ) -> Connection[Organization]:
         page = page_of(first, last, after, before, "NAME")
+        info.context.looked("organization.list", EVERYWHERE)
         work = info.context.work
         seen = reading.seen(work)
         rows = await work.fetch(keyset(page, [seen.c.organization_name]).on(select(seen)))
@@ -151,11 +160,11 @@ class OrganizationQueries:
 class OrganizationMutations:
     @strawberry.mutation(description="Makes an organization. For owners of the account.")
     async def create_organization(self, info: Info, input: CreateOrganizationInput) -> OrganizationPayload:
-        made, errors = await changing(info, lambda work: founding.found(work, input.name, input.account))
+        made, errors = await changing(info, input, lambda work: founding.found(work, input.name, input.account))
         shown = await organization_where(info, organization_id=made.id) if made else None
         return OrganizationPayload(organization=shown, errors=errors)
 
     @strawberry.mutation(description="Deletes an organization that holds no repositories. For its managers.")
     async def delete_organization(self, info: Info, input: DeleteOrganizationInput) -> DeletePayload:
-        gone, errors = await changing(info, lambda work: founding.dissolve(work, input.name))
+        gone, errors = await changing(info, input, lambda work: founding.dissolve(work, input.name))
         return DeletePayload(deleted_id=strawberry.ID(show_id("org", gone.id)) if gone else None, errors=errors)

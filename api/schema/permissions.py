@@ -7,6 +7,7 @@ import strawberry
 
 from api.schema.context import Info
 from api.schema.errors import UserError, changing
+from api.schema.reasons import Change
 from api.schema.scalars import Level, Node
 from registry.access import finding, granting, sharing
 from registry.access.granting import Permission as PermissionRow
@@ -49,20 +50,20 @@ class Share(Node):
 
 
 @strawberry.input(description="Who shall hold which level on all repositories of an organization.")
-class SetOrganizationPermissionInput:
+class SetOrganizationPermissionInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     user: str = strawberry.field(description="A user of the account that owns it.")
     level: Level = strawberry.field(description="Holds for all its repositories; replaces the level before.")
 
 
 @strawberry.input(description="Whose level on which organization ends. A level on one of its repositories stays.")
-class RemoveOrganizationPermissionInput:
+class RemoveOrganizationPermissionInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     user: str = strawberry.field(description="The user's name.")
 
 
 @strawberry.input(description="Who shall hold which level on one repository.")
-class SetRepositoryPermissionInput:
+class SetRepositoryPermissionInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
     user: str = strawberry.field(description="A user of the account that owns it.")
@@ -70,7 +71,7 @@ class SetRepositoryPermissionInput:
 
 
 @strawberry.input(description="Whose level on which repository ends. A level on its organization stays.")
-class RemoveRepositoryPermissionInput:
+class RemoveRepositoryPermissionInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
     user: str = strawberry.field(description="The user's name.")
@@ -85,7 +86,7 @@ class PermissionPayload:
 
 
 @strawberry.input(description="Who shall pull what until when. Needs `expiresAt` or `forever`, one of the two.")
-class CreateShareInput:
+class CreateShareInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it; it must be private.")
     account: str = strawberry.field(description="The account that shall pull.")
@@ -95,7 +96,7 @@ class CreateShareInput:
 
 
 @strawberry.input(description="Which share, and what changes. What is left out stays.")
-class UpdateShareInput:
+class UpdateShareInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
     account: str = strawberry.field(description="The account that may pull.")
@@ -104,7 +105,7 @@ class UpdateShareInput:
 
 
 @strawberry.input(description="Which share is meant.")
-class DeleteShareInput:
+class DeleteShareInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
     account: str = strawberry.field(description="The account that shall pull no more.")
@@ -127,6 +128,7 @@ async def permissions_of(info: Info, place: Place) -> list[Permission]:
 
     async with info.context.looking() as work:
         work.require("grant", place)
+    info.context.looked(f"{place.kind}_permission.show", place)
     permissions: list[Permission] = await info.context.batched(f"permissions of {place.kind}", place.id, load)
     return permissions
 
@@ -139,6 +141,7 @@ async def shares_of(info: Info, place: Place) -> list[Share]:
 
     async with info.context.looking() as work:
         work.require("share", place)
+    info.context.looked("share.list", place)
     shares: list[Share] = await info.context.batched("shares", place.id, load)
     return shares
 
@@ -155,7 +158,7 @@ class PermissionMutations:
             place = await finding.organization(work, input.organization)
             return await granting.set_permission(work, place, input.user, input.level.of_the_law)
 
-        row, errors = await changing(info, act)
+        row, errors = await changing(info, input, act)
         return PermissionPayload(permission=Permission.of(row) if row else None, errors=errors)
 
     @strawberry.mutation(description="Takes a user's level on an organization away. For its managers.")
@@ -166,7 +169,7 @@ class PermissionMutations:
             place = await finding.organization(work, input.organization)
             return await granting.remove_permission(work, place, input.user)
 
-        row, errors = await changing(info, act)
+        row, errors = await changing(info, input, act)
         return PermissionPayload(permission=Permission.of(row) if row else None, errors=errors)
 
     @strawberry.mutation(description="Gives a user a level on one repository. For its managers.")
@@ -175,7 +178,7 @@ class PermissionMutations:
             place = await _repository(work, input)
             return await granting.set_permission(work, place, input.user, input.level.of_the_law)
 
-        row, errors = await changing(info, act)
+        row, errors = await changing(info, input, act)
         return PermissionPayload(permission=Permission.of(row) if row else None, errors=errors)
 
     @strawberry.mutation(description="Takes a user's level on one repository away. For its managers.")
@@ -185,7 +188,7 @@ class PermissionMutations:
         async def act(work: Work) -> PermissionRow:
             return await granting.remove_permission(work, await _repository(work, input), input.user)
 
-        row, errors = await changing(info, act)
+        row, errors = await changing(info, input, act)
         return PermissionPayload(permission=Permission.of(row) if row else None, errors=errors)
 
     @strawberry.mutation(description="Lets another account pull a private repository. For its managers.")
@@ -195,7 +198,7 @@ class PermissionMutations:
             place = await _repository(work, input)
             return await sharing.share(work, place, input.account, input.expires_at, input.description)
 
-        return _payload(info, input.account, *await changing(info, act))
+        return _payload(info, input.account, *await changing(info, input, act))
 
     @strawberry.mutation(description="Changes a share's deadline or description; what is left out stays.")
     async def update_share(self, info: Info, input: UpdateShareInput) -> SharePayload:
@@ -208,14 +211,14 @@ class PermissionMutations:
         async def act(work: Work) -> ShareRow:
             return await sharing.change(work, await _repository(work, input), input.account, **changed)
 
-        return _payload(info, input.account, *await changing(info, act))
+        return _payload(info, input.account, *await changing(info, input, act))
 
     @strawberry.mutation(description="Ends a share at once. For the repository's managers.")
     async def delete_share(self, info: Info, input: DeleteShareInput) -> SharePayload:
         async def act(work: Work) -> ShareRow:
             return await sharing.unshare(work, await _repository(work, input), input.account)
 
-        return _payload(info, input.account, *await changing(info, act))
+        return _payload(info, input.account, *await changing(info, input, act))
 
 
 def _payload(info: Info, account: str, row: ShareRow | None, errors: list[UserError]) -> SharePayload:

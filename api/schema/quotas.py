@@ -6,6 +6,7 @@ import strawberry
 
 from api.schema.context import Info
 from api.schema.errors import UserError, changing
+from api.schema.reasons import Change
 from api.schema.scalars import BigInt
 from policies.quotas import Key
 from registry.quotas import usage
@@ -45,7 +46,7 @@ class QuotaScope:
 
 
 @strawberry.input(description="A limit and where it holds.")
-class SetQuotaInput:
+class SetQuotaInput(Change):
     scope: QuotaScope = strawberry.field(description="Where the limit holds.")
     key: Key = strawberry.field(description="What is limited.")
     limit: strawberry.Maybe[BigInt | None] = strawberry.field(description="The new limit; null for unlimited.")
@@ -67,7 +68,9 @@ class QuotaQueries:
             place = await usage.scope_of(
                 work, account=scope.account, organization=scope.organization, repository=scope.repository
             )
-            return [Quota.of(row) for row in await usage.quotas_of(work, place)]
+            rows = await usage.quotas_of(work, place)
+        info.context.looked("quota.list", place, f"{place.kind} {place.name}")
+        return [Quota.of(row) for row in rows]
 
 
 @strawberry.type
@@ -85,5 +88,5 @@ class QuotaMutations:
             )
             return await usage.set_limit(work, place, Key(input.key), input.limit.value)
 
-        row, errors = await changing(info, act)
+        row, errors = await changing(info, input, act)
         return SetQuotaPayload(quota=Quota.of(row) if row else None, errors=errors)

@@ -1,5 +1,6 @@
 """Repositories, with what lies in them and who may do what to them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ import strawberry
 from sqlalchemy import ColumnElement, Subquery, select
 from sqlmodel import col
 
-from api.schema.context import Info
+from api.schema.context import EVERYWHERE, Info
 from api.schema.errors import UserError, changing
 from api.schema.paging import (
     After,
@@ -24,12 +25,14 @@ from api.schema.paging import (
     page_of,
 )
 from api.schema.permissions import Permission, Share, permissions_of, shares_of
+from api.schema.reasons import Change
 from api.schema.scalars import BigInt, Category, Level, Node, Visibility
 from api.schema.tags import Manifest, Tag
 from registry.access import finding, sharing
 from registry.access.tables import Share as ShareRow
 from registry.accounts.tables import Account as AccountRow
 from registry.identifiers import show_id
+from registry.places import Place
 from registry.repositories import creating, deleting, reading
 from registry.repositories.reading import RepositoryView
 from registry.repositories.tables import Repository as RepositoryRow
@@ -84,6 +87,7 @@ class Repository(Node):
         before: Before = None,
     ) -> Connection[Tag]:
         page = page_of(first, last, after, before, "NAME")
+        info.context.looked("tag.list", self.view.place)
         rows = await info.context.children("tags", reading.tags(), "repository_id", self.view.id, page, ("name",))
         return connection(page, rows, key=lambda row: (row["name"],), node=Tag.of)
 
@@ -97,6 +101,7 @@ class Repository(Node):
         before: Before = None,
     ) -> Connection[Manifest]:
         page = page_of(first, last, after, before, "NEWEST")
+        info.context.looked("manifest.list", self.view.place)
         columns = ("pushed_at", "digest")
         rows = await info.context.children(
             "manifests", reading.manifests(), "repository_id", self.view.id, page, columns, descending=True
@@ -149,7 +154,7 @@ Sorted = Annotated[RepositoryOrder | None, strawberry.argument(description="In w
 
 
 @strawberry.input(description="A new place for images, and what is said of it.")
-class CreateRepositoryInput:
+class CreateRepositoryInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     name: str = strawberry.field(description="1 to 128 characters; slashes make levels.")
     visibility: Visibility = strawberry.field(default=Visibility.PRIVATE, description="Who can pull it.")
@@ -158,7 +163,7 @@ class CreateRepositoryInput:
 
 
 @strawberry.input(description="Which repository, and what changes. What is left out stays.")
-class UpdateRepositoryInput:
+class UpdateRepositoryInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     name: str = strawberry.field(description="The repository's name in it.")
     visibility: Visibility | None = strawberry.field(default=None, description="Left out or null: stays.")
@@ -167,7 +172,7 @@ class UpdateRepositoryInput:
 
 
 @strawberry.input(description="Which repository is meant.")
-class DeleteRepositoryInput:
+class DeleteRepositoryInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     name: str = strawberry.field(description="The repository's name in it.")
     confirm: str | None = strawberry.field(default=None, description="If given, must repeat the name.")
@@ -194,6 +199,16 @@ async def repository_where(info: Info, **where: Any) -> Repository | None:
 
 
 async def repository_of_id(info: Info, id: UUID) -> Repository | None:
+    return _looked_at(info, await _of_id(info, id))
+
+
+def _looked_at(info: Info, repository: Repository | None) -> Repository | None:
+    if repository is not None:
+        info.context.looked("repository.show", repository.view.place)
+    return repository
+
+
+async def _of_id(info: Info, id: UUID) -> Repository | None:
     work = info.context.work
     seen = reading.seen(work)
     rows = select(seen, seen.c.repository_id.label("id"))
@@ -206,10 +221,12 @@ async def share_of_id(info: Info, id: UUID) -> Share | None:
     shares = select(*ShareRow.__table__.columns, col(AccountRow.name).label("account"))  # type: ignore[attr-defined]
     shares = shares.where(col(AccountRow.id) == col(ShareRow.account_id))
     row = await info.context.of_id("share", id, lambda ids: shares.where(col(ShareRow.id).in_(ids)))
-    repository = await repository_of_id(info, row["repository_id"]) if row else None
+    repository = await _of_id(info, row["repository_id"]) if row else None
     work = info.context.work
     if row is None or repository is None or not work.allows("share", repository.view.place):
         return None
+    place = repository.view.place
+    info.context.looked("share.show", place, f"{place.name}:{row['account']}")
     return Share.of(sharing.read_share(row), row["account"], work.now)
 
 
@@ -217,7 +234,7 @@ async def share_of_id(info: Info, id: UUID) -> Share | None:
 class RepositoryQueries:
     @strawberry.field(description="A repository by name; null if there is none that you can see.")
     async def repository(self, info: Info, organization: OrganizationName, name: RepositoryName) -> Repository | None:
-        return await repository_where(info, organization_name=organization, repository_name=name)
+        return _looked_at(info, await repository_where(info, organization_name=organization, repository_name=name))
 
     @strawberry.field(description="The repositories that you can see: your account's, granted, shared and public.")
     async def repositories(
@@ -243,13 +260,23 @@ class RepositoryQueries:
             total: int = await work.fetchval(reading.count(wanted))
             return total
 
+        rows = await work.fetch(keys.on(wanted))
+        info.context.looked("repository.list", _listed(filter, rows))
         return counted(
             page,
-            await work.fetch(keys.on(wanted)),
+            rows,
             key=lambda row: (row[column], row["repository_id"]),
             node=lambda row: Repository.of(info, reading.view(work, row)),
             count=count,
         )
+
+
+def _listed(wanted: RepositoryFilter | None, rows: Sequence[Any]) -> Place:
+    """Where was looked: in the organization that was asked for, if there is anything to be seen in it."""
+    if wanted is None or wanted.organization is None or not rows:
+        return EVERYWHERE
+    ids = {name: rows[0][name] for name in ("account_id", "organization_id")}
+    return Place("organization", wanted.organization, **ids)
 
 
 def _conditions(seen: Subquery, wanted: RepositoryFilter) -> list[ColumnElement[bool]]:
@@ -271,6 +298,7 @@ class RepositoryMutations:
     async def create_repository(self, info: Info, input: CreateRepositoryInput) -> RepositoryPayload:
         made, errors = await changing(
             info,
+            input,
             lambda work: creating.create(
                 work,
                 input.organization,
@@ -294,7 +322,7 @@ class RepositoryMutations:
             place = await finding.repository(work, input.organization, input.name)
             return await creating.update(work, place, {key: new for key, new in changed.items() if new is not None})
 
-        return await _payload(info, *await changing(info, act))
+        return await _payload(info, *await changing(info, input, act))
 
     @strawberry.mutation(description="Deletes a repository with all that is in it. For its managers.")
     async def delete_repository(self, info: Info, input: DeleteRepositoryInput) -> DeleteRepositoryPayload:
@@ -302,7 +330,7 @@ class RepositoryMutations:
             place = await finding.repository(work, input.organization, input.name)
             return await deleting.delete_repository(work, place, input.confirm)
 
-        gone, errors = await changing(info, act)
+        gone, errors = await changing(info, input, act)
         deleted = strawberry.ID(show_id("repo", gone.id)) if gone else None
         return DeleteRepositoryPayload(deleted_id=deleted, errors=errors)
 

@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from api.schema.context import Info
 from api.schema.errors import UserError, changing
+from api.schema.reasons import Change
 from api.schema.scalars import BigInt
 from registry.access import finding
 from registry.repositories import reading, tagging
@@ -71,7 +72,7 @@ class Manifest:
 
 
 @strawberry.input(description="Which manifest gets which further tag.")
-class CreateTagInput:
+class CreateTagInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
     source: str = strawberry.field(description="A tag that exists.")
@@ -80,7 +81,7 @@ class CreateTagInput:
 
 
 @strawberry.input(description="Which tag is meant.")
-class DeleteTagInput:
+class DeleteTagInput(Change):
     organization: str = strawberry.field(description="The organization's name.")
     repository: str = strawberry.field(description="The repository's name in it.")
     name: str = strawberry.field(description="The tag. Other tags of the same manifest stay.")
@@ -107,7 +108,7 @@ class TagMutations:
             tagged = await tagging.retag(work, place, input.source, input.name, override=input.override)
             return place.id, tagged.name
 
-        made, errors = await changing(info, act)
+        made, errors = await changing(info, input, act)
         return TagPayload(tag=await _tag(info, *made) if made else None, errors=errors)
 
     @strawberry.mutation(description="Deletes a tag; its manifest stays. For managers.")
@@ -116,7 +117,7 @@ class TagMutations:
             place = await finding.repository(work, input.organization, input.repository)
             return await tagging.untag(work, place, input.name)
 
-        gone, errors = await changing(info, act)
+        gone, errors = await changing(info, input, act)
         return DeleteTagPayload(digest=gone.digest if gone else None, errors=errors)
 
 

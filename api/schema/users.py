@@ -7,6 +7,7 @@ import strawberry
 
 from api.schema.context import Info
 from api.schema.errors import UserError, changing
+from api.schema.reasons import Change
 from api.schema.scalars import Node
 from registry.accounts import managing
 from registry.accounts.tables import User as UserRow
@@ -37,7 +38,7 @@ class User(Node):
 
 
 @strawberry.input(description="Somebody who shall sign in.")
-class CreateUserInput:
+class CreateUserInput(Change):
     account: str = strawberry.field(description="The account the user belongs to, for good.")
     name: str = strawberry.field(description="The name to sign in with, unique in the installation.")
     password: str = strawberry.field(description="At least 8 characters.")
@@ -45,18 +46,18 @@ class CreateUserInput:
 
 
 @strawberry.input(description="Whose password, and the new one.")
-class SetPasswordInput:
+class SetPasswordInput(Change):
     user: str = strawberry.field(description="The user's name.")
     password: str = strawberry.field(description="At least 8 characters. Ends all sign-ins of the user.")
 
 
 @strawberry.input(description="Who shall not sign in any more.")
-class SuspendUserInput:
+class SuspendUserInput(Change):
     user: str = strawberry.field(description="The user's name.")
 
 
 @strawberry.input(description="Who may sign in again.")
-class ResumeUserInput:
+class ResumeUserInput(Change):
     user: str = strawberry.field(description="The user's name.")
 
 
@@ -73,6 +74,7 @@ class UserMutations:
         passwords = info.context.system.gate.passwords
         made, errors = await changing(
             info,
+            input,
             lambda work: managing.create_user(
                 work, passwords, input.account, input.name, input.password, owner=input.owner
             ),
@@ -83,16 +85,18 @@ class UserMutations:
     async def set_password(self, info: Info, input: SetPasswordInput) -> UserPayload:
         passwords = info.context.system.gate.passwords
         user, errors = await changing(
-            info, lambda work: managing.set_password(work, passwords, input.user, input.password)
+            info, input, lambda work: managing.set_password(work, passwords, input.user, input.password)
         )
         return UserPayload(user=User.of(user) if user else None, errors=errors)
 
     @strawberry.mutation(description="Keeps a user from signing in, and ends what was issued before. For owners.")
     async def suspend_user(self, info: Info, input: SuspendUserInput) -> UserPayload:
-        user, errors = await changing(info, lambda work: managing.suspend_user(work, input.user, suspended=True))
+        user, errors = await changing(info, input, lambda work: managing.suspend_user(work, input.user, suspended=True))
         return UserPayload(user=User.of(user) if user else None, errors=errors)
 
     @strawberry.mutation(description="Lets a suspended user sign in again. For owners.")
     async def resume_user(self, info: Info, input: ResumeUserInput) -> UserPayload:
-        user, errors = await changing(info, lambda work: managing.suspend_user(work, input.user, suspended=False))
+        user, errors = await changing(
+            info, input, lambda work: managing.suspend_user(work, input.user, suspended=False)
+        )
         return UserPayload(user=User.of(user) if user else None, errors=errors)

@@ -44,7 +44,7 @@ class Permission:
 
 async def set_permission(work: Work, place: Place, user: str, level: Level) -> Permission:
     """Raises `GranteeNotFound`, `OwnPermission`, and what `require` raises."""
-    work.attempt(f"{place.kind}_permission.set", f"{place.name}:{user}", place=place)
+    work.attempt(f"{place.kind}_permission.set", f"{place.name}:{user}", place=place, about=user)
     work.require("grant", place)
     user_id = await _grantee(work, place, user)
     await finding.hold(work, place)
@@ -68,7 +68,7 @@ async def set_permission(work: Work, place: Place, user: str, level: Level) -> P
 
 async def remove_permission(work: Work, place: Place, user: str) -> Permission:
     """Raises `PermissionNotFound`, `OwnPermission`, and what `require` raises."""
-    work.attempt(f"{place.kind}_permission.remove", f"{place.name}:{user}", place=place)
+    work.attempt(f"{place.kind}_permission.remove", f"{place.name}:{user}", place=place, about=user)
     work.require("grant", place)
     user_id = await _grantee(work, place, user)
     table, column = TABLES[place.kind]
@@ -107,6 +107,7 @@ async def _grantee(work: Work, place: Place, user: str) -> UUID:
             "same account; share a repository to let another account pull it.",
             path=["user"],
         )
+    work.concerns(user_id)
     if user_id == work.actor.user_id:
         raise OwnPermission("Nobody changes their own permission; ask another manager or the account's owner.")
     return user_id

@@ -68,7 +68,7 @@ async def create_access_key(work: Work, keys: Keys, name: str, level: Level, exp
 
 async def create_login(work: Work, keys: Keys, duration: timedelta | None) -> Issued:
     """A temporary login for `docker login`: 15 minutes to 24 hours. Raises `ExpiryInvalid`."""
-    work.attempt("login.create", work.actor.name)
+    _attempt_for_oneself(work, "login.create")
     lasting = USUAL_LOGIN if duration is None else duration
     if not SHORTEST_LOGIN <= lasting <= LONGEST_LOGIN:
         raise ExpiryInvalid("A login command lasts from 15 minutes to 24 hours.", path=["minutes"])
@@ -78,7 +78,7 @@ async def create_login(work: Work, keys: Keys, duration: timedelta | None) -> Is
 
 async def create_offline(work: Work, keys: Keys, client: str) -> Issued:
     """What docker keeps instead of a password (an identity token)."""
-    work.attempt("offline_token.create", work.actor.name)
+    _attempt_for_oneself(work, "offline_token.create")
     level = work.actor.level or Level.MANAGE
     return await _issue(work, keys, CredentialKind.OFFLINE, client[:LONGEST_NAME], level, work.now + OFFLINE)
 
@@ -90,7 +90,7 @@ async def revoke(work: Work, credential_id: UUID) -> Credential:
         " JOIN users u ON u.id = c.user_id JOIN account a ON a.id = u.account_id WHERE c.id = $1 FOR UPDATE OF c",
         credential_id,
     )
-    work.attempt("access_key.revoke", row["name"] if row else str(credential_id))
+    work.attempt("access_key.revoke", _known_as(row) if row else str(credential_id))
     if row is None:
         raise _absent()
     if row["user_id"] == work.actor.user_id:
@@ -150,6 +150,17 @@ async def _issue(
     await work.add(credential)
     work.record(changes={"level": [None, level.name], "expiresAt": [None, expires_at]})
     return Issued(credential, secret)
+
+
+def _attempt_for_oneself(work: Work, action: str) -> None:
+    work.attempt(action, work.actor.name, about=work.actor.name)
+    if work.actor.user_id is not None:
+        work.concerns(work.actor.user_id)
+
+
+def _known_as(row: Any) -> str:
+    """An offline token is named after the client that asked for it, which the log keeps among what is personal."""
+    return "offline token" if row["kind"] == CredentialKind.OFFLINE else row["name"]
 
 
 def _within_ceiling(actor: Actor, level: Level) -> None:

@@ -35,7 +35,7 @@ async def first_start(foundation: Foundation, passwords: Passwords) -> str | Non
             Key.ORGANIZATIONS.value,
         )
         work.record(changes={"name": [None, NAME]})
-        work.attempt("user.create", NAME, place=place)
+        work.attempt("user.create", NAME, place=place, about=NAME)
         user = User(
             account_id=account.id,
             name=NAME,
@@ -45,6 +45,7 @@ async def first_start(foundation: Foundation, passwords: Passwords) -> str | Non
             created_at=work.now,
         )
         await work.add(user)
+        work.concerns(user.id)
         work.record(changes={"name": [None, NAME], "platformAdmin": [None, True]})
     return None if given else password
 

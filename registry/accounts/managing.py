@@ -55,7 +55,7 @@ async def create_user(
     work: Work, passwords: Passwords, account: str, name: str, password: str, *, owner: bool = False
 ) -> User:
     """Raises `AccountNameInvalid`, `AccountTaken`, `PasswordTooWeak`, and what `require` raises."""
-    work.attempt("user.create", name)
+    work.attempt("user.create", name, about=name)
     place = await finding.account(work, account)
     work.require("create_user", place)
     return await _add_user(work, passwords, place, name, password, owner=owner)
@@ -63,7 +63,7 @@ async def create_user(
 
 async def set_password(work: Work, passwords: Passwords, name: str, password: str) -> User:
     """One's own, or that of a user one manages. Ends every sign-in of that user. Raises `UserNotFound`."""
-    work.attempt("user.set_password", name)
+    work.attempt("user.set_password", name, about=name)
     if work.actor.credential_id is not None:
         raise LimitedByToken("A token cannot set a password; sign in with the password.", level="NONE")
     user = await _managed(work, name)
@@ -77,7 +77,7 @@ async def set_password(work: Work, passwords: Passwords, name: str, password: st
 
 async def suspend_user(work: Work, name: str, *, suspended: bool) -> User:
     """A suspended user cannot sign in; whatever was issued before ends at once. Raises `UserNotFound`."""
-    work.attempt("user.suspend" if suspended else "user.resume", name)
+    work.attempt("user.suspend" if suspended else "user.resume", name, about=name)
     user = await _managed(work, name, others_only=True)
     before, after = user.suspended_at, (user.suspended_at or work.now) if suspended else None
     await work.execute("UPDATE users SET suspended_at = $2, generation = generation + 1 WHERE id = $1", user.id, after)
@@ -121,6 +121,7 @@ async def _managed(work: Work, name: str, *, others_only: bool = False) -> User:
     if row is None:
         raise UserNotFound(f"There is no user '{name}' that you can manage.")
     if row["id"] == work.actor.user_id:
+        work.concerns(row["id"])
         await confirm_identity(work)
         if others_only:
             raise LastAdministrator("Nobody suspends themselves; ask another administrator or owner.")
@@ -128,13 +129,14 @@ async def _managed(work: Work, name: str, *, others_only: bool = False) -> User:
         place = await finding.account(work, row["account_name"])
         if not work.allows("manage_users", place):
             raise UserNotFound(f"There is no user '{name}' that you can manage.")
+        work.concerns(row["id"])
         if row["platform_admin"]:
             work.require("administer", await finding.platform(work))
     return read_user(row)
 
 
 async def _add_user(work: Work, passwords: Passwords, place: Place, name: str, password: str, *, owner: bool) -> User:
-    work.attempt("user.create", name, place=place)
+    work.attempt("user.create", name, place=place, about=name)
     _check_name(naming.user_clause(name), "a user", name, ["name"])
     user = User(
         account_id=place.id,
@@ -145,6 +147,7 @@ async def _add_user(work: Work, passwords: Passwords, place: Place, name: str, p
         created_by=work.actor.user_id,
     )
     await _insert(work, user, f"The user name '{name}' is taken in this installation; choose another.", ["name"])
+    work.concerns(user.id)
     work.record(place=place, changes={"name": [None, name], "owner": [None, owner]})
     return user
 
@@ -163,15 +166,16 @@ def _check_name(clause: str | None, kind: str, name: str, path: list[str]) -> No
 
 async def reset_password(work: Work, passwords: Passwords, name: str, password: str) -> None:
     """For the operator at the machine, who needs no right but access to it. Raises `UserNotFound`."""
-    work.attempt("user.set_password", name)
+    work.attempt("user.set_password", name, about=name)
     hashed = await passwords.hash(password)
     row = await work.fetchrow(
-        "UPDATE users SET password_hash = $2, generation = generation + 1 WHERE name = $1 RETURNING account_id",
+        "UPDATE users SET password_hash = $2, generation = generation + 1 WHERE name = $1 RETURNING id, account_id",
         name,
         hashed,
     )
     if row is None:
         raise UserNotFound(f"There is no user '{name}'.")
+    work.concerns(row["id"])
     work.record(place=Place("account", "", account_id=row["account_id"]))
 
 

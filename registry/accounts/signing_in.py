@@ -79,7 +79,7 @@ async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
     `work` is an anonymous one; what it records on failure names whom the caller claimed to be.
     """
     claimed = _shown(name)
-    work.attempt("user.sign_in", claimed)
+    work.attempt("user.sign_in", claimed, about=None if name in TOKEN_NAMES else claimed)
     counted, source = "" if name in TOKEN_NAMES else name, work.origin.source or ""
 
     def check() -> None:
@@ -96,7 +96,14 @@ async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
         work.actor = replace(ANONYMOUS, name=claimed or "anonymous")
         raise
     gate.throttle.succeeded(counted, source)
+    _concerns(work, actor)
     return actor
+
+
+def _concerns(work: Work, actor: Actor) -> None:
+    """Of whoever was known. A name that is only claimed stays sealed: the log shall not tell who exists here."""
+    if actor.user_id is not None:
+        work.concerns(actor.user_id)
 
 
 def _shown(name: str) -> str:
@@ -110,6 +117,7 @@ async def _by_secret(work: Work, gate: Gate, name: str, secret: str) -> Actor:
         raise SignInFailed(FAILED, truth="no such token, or it belongs to another user")
     # Known from here on: that a revoked secret was tried is for its user's account to read.
     work.actor = _actor(row, credential_id=row["credential_id"], level=Level(row["level"]))
+    _concerns(work, work.actor)
     _check_credential(work, row)
     await work.execute(USED, row["credential_id"], work.now, work.origin.source)
     return work.actor

@@ -5,6 +5,7 @@ them. An anchor has not. Before anything is signed, the tree is held against the
 """
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,9 @@ class Anchor(Protocol):
     async def newest(self) -> str | None:
         """The signed note that was put last. Raises `AnchorFailed`."""
 
+    def all(self) -> AsyncIterator[str]:
+        """All notes, in any order. Raises `AnchorFailed`."""
+
     async def put(self, note: str) -> None:
         """Returns once it would survive a crash. Raises `AnchorFailed`."""
 
@@ -40,6 +44,10 @@ class FileAnchor:
     async def newest(self) -> str | None:
         return await anyio.to_thread.run_sync(self._newest)
 
+    async def all(self) -> AsyncIterator[str]:
+        for note in await anyio.to_thread.run_sync(self._all):
+            yield note
+
     async def put(self, note: str) -> None:
         await anyio.to_thread.run_sync(self._put, note)
 
@@ -51,6 +59,15 @@ class FileAnchor:
         except OSError as error:
             raise AnchorFailed(f"The anchor {self.name} cannot be read: {error.strerror}.") from error
         return None
+
+    def _all(self) -> list[str]:
+        try:
+            with self._path.open("rb") as file:
+                return [note for line in file if (note := _note_in(line))]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise AnchorFailed(f"The anchor {self.name} cannot be read: {error.strerror}.") from error
 
     def _tail(self) -> bytes:
         """Lines are far shorter than this, so the last whole one is in it."""

@@ -23,12 +23,12 @@ LONGEST_TEXT = 2000
 LONGEST_CHANGES = 16 * 1024
 LONGEST_KEPT_VALUE = 512
 GREATEST_NUMBER = 2**53
-FORGOTTEN = "~"  # stands in a target for a name that only the sealed part holds
+FORGOTTEN = "user_~"  # stands in a target for a name that only the sealed part holds
 
 
 def encode(event: Event, salt: bytes, subject: str | None, sealed: bytes | None, tags: Mapping[str, str]) -> bytes:
-    """`salt` is what makes the hash of a body unguessable; `subject` is under whose key `sealed` was sealed, and
-    `tags` are what the source and the claimed name can be found by, by those who hold that key."""
+    """`salt` is what makes the hash of a body unguessable. `subject` is under whose key `sealed` was sealed, which goes
+    without saying for a user. `tags` are what the source and the claimed name are found by, with that key."""
     body = {
         "action": event.action,
         "actor": _actor(event.actor, tags.get("name")),
@@ -52,7 +52,7 @@ def encode(event: Event, salt: bytes, subject: str | None, sealed: bytes | None,
             }
         ),
         "source": _present({"tag": tags.get("source")}),
-        "subject": subject,
+        "subject": None if event.actor.user_id else subject,
         "target": _target(event),
         "v": VERSION,
     }
@@ -100,19 +100,28 @@ def without_name(event: Event) -> str | None:
 def _unnamed(text: str, event: Event) -> str:
     if not event.about:
         return text
-    stand_in = FORGOTTEN if event.about_id is None else f"user_{event.about_id.hex}"
-    return re.sub(rf"(?<![\w.-]){re.escape(event.about)}(?![\w-])", stand_in, text)
+    return re.sub(rf"(?<![\w.-]){re.escape(event.about)}(?![\w-])", _stand_in(event), text)
+
+
+def _unnamed_target(event: Event) -> str:
+    """A person stands at the end of a target; what stands before may be called alike, and is none."""
+    if not event.about or not event.target.endswith(event.about):
+        return event.target
+    return event.target.removesuffix(event.about) + _stand_in(event)
+
+
+def _stand_in(event: Event) -> str:
+    return FORGOTTEN if event.about_id is None else f"user_{event.about_id.hex}"
 
 
 def _actor(actor: Actor, tag: str | None) -> dict[str, Any] | None:
-    """Whoever acts through a token or key acts on behalf of the user who made it."""
+    """`via` is how the user was known; through a key or token, it acts on behalf of that user."""
     via = "token" if actor.scopes is not None else "access_key" if actor.credential_id else None
     return _present(
         {
             "credential": _hex(actor.credential_id),
             "id": _hex(actor.user_id),
             "kind": actor.kind.value.lower(),
-            "on_behalf_of": _hex(actor.user_id) if via else None,
             "tag": tag,
             "via": via or ("password" if actor.user_id else None),
         }
@@ -120,7 +129,7 @@ def _actor(actor: Actor, tag: str | None) -> dict[str, Any] | None:
 
 
 def _target(event: Event) -> dict[str, Any] | None:
-    name = _unnamed(event.target, event) if event.about else event.target
+    name = _unnamed_target(event)
     media_type = shortened(event.media_type, 256)
     return _present({"bytes": event.size, "digest": event.digest, "media_type": media_type, "name": shortened(name)})
 

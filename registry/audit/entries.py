@@ -18,7 +18,7 @@ from registry.audit.bodies import read_time
 LONGEST = 65_535  # what an entry bundle can hold (C2SP tlog-tiles, "Log Entries")
 LONGEST_COLUMN = 2100  # LONGEST_TEXT and the sign that it was cut; an index row holds a little more
 WRAPPED = re.compile(
-    rb'\{"event":(\{.*\}),"logged_at":"([0-9T:.Z-]{27})"(?:,"org_seq":([0-9]+),"organization":"([0-9a-f]{32})")?,"v":1\}',
+    rb'\{"event":(\{.*\}),"logged_at":"([0-9T:.Z-]{27})"(?:,"org_seq":([1-9][0-9]*))?,"v":1\}',
     re.DOTALL,
 )
 COLUMNS = (
@@ -45,18 +45,15 @@ class EntryInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """`number` is the entry's within its organization."""
+    """`number` is the entry's within its organization; None when it belongs to none."""
 
     body: bytes
     logged_at: str
-    organization: str | None = None
     number: int | None = None
 
 
 def wrap(wrapped: Wrapped) -> bytes:
-    within = b""
-    if wrapped.organization is not None and wrapped.number is not None:
-        within = b',"org_seq":%d,"organization":"%b"' % (wrapped.number, wrapped.organization.encode())
+    within = b"" if wrapped.number is None else b',"org_seq":%d' % wrapped.number
     return b'{"event":%b,"logged_at":"%b"%b,"v":1}' % (wrapped.body, wrapped.logged_at.encode(), within)
 
 
@@ -65,18 +62,16 @@ def unwrap(entry: bytes) -> Wrapped:
     found = WRAPPED.fullmatch(entry)
     if found is None:
         raise EntryInvalid("The bytes of the entry are not of the form that this log writes.")
-    body, logged_at, number, organization = found.groups()
-    if organization is None:
-        return Wrapped(body, logged_at.decode())
-    return Wrapped(body, logged_at.decode(), organization.decode(), int(number))
+    body, logged_at, number = found.groups()
+    return Wrapped(body, logged_at.decode(), None if number is None else int(number))
 
 
 def columns_of(wrapped: Wrapped) -> tuple[Any, ...]:
     """The values of `COLUMNS`. Raises `EntryInvalid` when the body is not one of an event."""
     try:
         event = orjson.loads(wrapped.body)
-        if event.get("scope", {}).get("organization") != wrapped.organization:
-            raise ValueError("it was numbered within another organization")
+        if ("organization" in event.get("scope", {})) != (wrapped.number is not None):
+            raise ValueError("what belongs to an organization has a number in it, and nothing else has")
         return columns_of_event(event, wrapped.number)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise EntryInvalid(f"The entry holds no event: {error!r}.") from error

@@ -6,7 +6,7 @@ signed from then on, entries are still accepted and numbered, and it is said whe
 operator opens a new log.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from registry.clock import Clock
 from registry.events import Event, Outcome
 from registry.storage.database import Connection
 from registry.transparency.checkpoints import Checkpoint, parse
-from registry.transparency.notes import NoteInvalid, SignerKey, open_note, sign
+from registry.transparency.notes import KeyInvalid, NoteInvalid, SignerKey, open_note, sign
 
 AT_LEAST_EVERY = timedelta(minutes=10)
 NEWEST = """
@@ -48,9 +48,11 @@ class Standing:
 
 @dataclass
 class Publisher:
-    """`signers` are the keys that sign, the newest first; all bear the log's origin as their name."""
+    """`signers` are the keys that sign, the newest first; all bear the log's origin as their name. `reload` gives those
+    that are to sign from now on, which an operator may have changed."""
 
     signers: Sequence[SignerKey]
+    reload: Callable[[], Sequence[SignerKey]]
     anchors: Sequence[Anchor]
     clock: Clock
     every: timedelta
@@ -74,6 +76,7 @@ class Publisher:
         now = self.clock.now()
         tree = await tiling.tree_of(connection.fetch)
         try:
+            self.signers = self.reload()
             newest = await self._check(connection, tree)
             if newest is None or newest["size"] != tree.size or now - newest["at"] >= AT_LEAST_EVERY:
                 await self._sign(connection, tree, now)
@@ -82,10 +85,15 @@ class Publisher:
         except Fork as fork:
             await self._alarm(connection, str(fork), now)
         except AnchorFailed as failure:
-            if self.standing.failure != str(failure):
-                log.error("no checkpoint can be published", reason=str(failure))
-            self.standing.failure = str(failure)
+            self._fail(str(failure))
+        except (KeyInvalid, OSError) as error:
+            self._fail(f"The keys that sign cannot be read: {error}")
         self.standing.published_at = now
+
+    def _fail(self, sentence: str) -> None:
+        if self.standing.failure != sentence:
+            log.error("no checkpoint can be published", reason=sentence)
+        self.standing.failure = sentence
 
     async def _sign(self, connection: Connection, tree: Tree, now: datetime) -> None:
         checkpoint = Checkpoint(self.origin, tree.size, tree.root)

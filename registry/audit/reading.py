@@ -36,7 +36,8 @@ AROUND = """
 """
 BY_INDEX = """
     SELECT seq, logged_at, leaf, entry, account_id FROM audit_log
-    WHERE seq = $1 AND logged_at >= coalesce($2, '-infinity') AND logged_at <= coalesce($3, 'infinity')
+    WHERE seq = $1 AND logged_at >= coalesce($2::timestamptz, '-infinity')
+        AND logged_at <= coalesce($3::timestamptz, 'infinity')
 """
 PUBLISHED = "SELECT size FROM audit_checkpoint ORDER BY at DESC, size DESC LIMIT 1"
 USER = "SELECT id FROM users WHERE name = $1"

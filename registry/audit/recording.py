@@ -4,27 +4,36 @@ The group commit has no timer: what arrives while one commit is on its way to th
 lone pull waits for one commit only, and a thousand share a few. Whoever appends waits for the commit: no answer
 leaves for a thing that is not on the books. The queue is bounded in entries and bytes; when the database cannot keep
 up the caller is refused rather than an entry lost.
+
+Denials that come in floods are only counted (`floods`). Who gets one of those waits for nothing; what was counted is
+written by `count_floods` when its minute is over, when a reader asks, and at a clean stop. A server that is killed
+loses the counts of its last minute, whose beginning stands in the log.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import structlog
 
+from registry.audit.floods import Floods
 from registry.audit.sequencing import Sequencer
 from registry.audit.writing import Scribe
+from registry.clock import Clock, SystemClock
 from registry.errors import Unavailable
-from registry.events import Event, Pull
+from registry.events import Event, Outcome, Pull
 from registry.storage.database import Connection, prepare
 from registry.telemetry import Telemetry
 
 BATCH = 256
 LONGEST_QUEUE = 4096
 HEAVIEST_QUEUE = 8 * 1024 * 1024
+LOOK_EVERY = 1.0
+SYSTEM_CLOCK = SystemClock()
 log = structlog.get_logger("audit")
 
 INSERT = "INSERT INTO audit_inbox (body) SELECT unnest($1::bytea[])"
@@ -55,8 +64,14 @@ class Waiting:
 class Ledger:
     """One connection and one flusher of this process. `run` works until cancelled; from then on entries are refused."""
 
-    def __init__(self, dsn: str, telemetry: Telemetry, scribe: Scribe, sequencer: Sequencer) -> None:
+    def __init__(
+        self, dsn: str, telemetry: Telemetry, scribe: Scribe, sequencer: Sequencer, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._dsn = dsn
+        self._clock = clock
+        self._floods = Floods()
+        self._owing = asyncio.Event()
+        self._telling = asyncio.Lock()
         self._telemetry = telemetry
         self._scribe = scribe
         self._sequencer = sequencer
@@ -78,7 +93,14 @@ class Ledger:
         await connection.execute(INSERT, await self._scribe.bodies(connection, events, committed=False))
 
     async def append(self, event: Event, pull: Pull | None = None) -> None:
-        """Returns once the entry is committed. Raises `LogUnavailable`."""
+        """Returns once the entry is committed, or counted as part of a flood. Raises `LogUnavailable`."""
+        if event.outcome is Outcome.DENIED and self._floods.swallows(event, self._clock.now()):
+            if self._floods.owed:
+                self._owing.set()
+            return
+        await self._append(event, pull)
+
+    async def _append(self, event: Event, pull: Pull | None = None) -> None:
         weight = _weight(event)
         if self._ended or self._queue.full() or self._weight + weight > HEAVIEST_QUEUE:
             raise _unavailable()
@@ -88,7 +110,34 @@ class Ledger:
         await waiting.written
 
     async def catch_up(self) -> None:
+        # Whoever stops waiting here must not take with them what is owed.
+        await asyncio.shield(self._tell_floods())
         await self._sequencer.catch_up()
+
+    async def count_floods(self) -> None:
+        """Writes what floods owe, until cancelled: at once that one has begun, and soon after the end of a minute how
+        many there were."""
+        while True:
+            self._owing.clear()
+            if await self._tell_floods():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._owing.wait(), LOOK_EVERY)
+            else:
+                await asyncio.sleep(LOOK_EVERY)
+
+    async def _tell_floods(self) -> bool:
+        """False when something could not be written; it is owed further. One whose commit was cut short may come
+        twice, under one id."""
+        self._floods.pass_time(self._clock.now())
+        queue = self._floods.owed
+        async with self._telling:
+            while owed := [queue.popleft() for _ in range(min(BATCH, len(queue)))]:
+                came = await asyncio.gather(*map(self._append, owed), return_exceptions=True)
+                failed = [event for event, error in zip(owed, came, strict=True) if error is not None]
+                queue.extendleft(reversed(failed))
+                if failed:
+                    return False
+        return True
 
     async def run(self) -> None:
         """Writes batch after batch. One that fails is refused to all who wait for it, and the next is tried on a new
@@ -107,7 +156,10 @@ class Ledger:
             await self._disconnect()
 
     async def drain(self) -> None:
-        """Returns when everything queued so far is written; for a clean stop."""
+        """Returns when everything queued or counted so far is written; for a clean stop."""
+        self._floods.end()
+        if not await self._tell_floods():
+            log.error("counts of denials could not be written", entries=len(self._floods.owed))
         await self._queue.join()
 
     async def _next_batch(self) -> list[Waiting]:

@@ -10,7 +10,7 @@ nothing.
 import hashlib
 import hmac
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -44,6 +44,11 @@ def subject_of(event: Event) -> str:
 
 def subject_of_user(user: UUID) -> str:
     return f"user:{user.hex}"
+
+
+def subject_in(event: Mapping[str, Any]) -> str:
+    """Under whose key the private part of this body is sealed."""
+    return event["subject"] if "subject" in event else f"user:{event['actor'].get('id', '')}"
 
 
 def event_key(key: bytes, salt: bytes) -> bytes:

@@ -78,7 +78,7 @@ class Shown:
     def readable(self, text: str) -> str:
         """With names in the place of what stands for them."""
         text = USER.sub(lambda found: self.names.get(found[1], FORGOTTEN_NAME), text)
-        if "subject" in self.event and FORGOTTEN in text:
+        if FORGOTTEN in text and "private" in self.event and (not self.private or "about" in self.private):
             text = text.replace(FORGOTTEN, str(self.private.get("about", FORGOTTEN_NAME)))
         return text
 
@@ -108,7 +108,7 @@ async def show(work: Work, lines: Sequence[Line]) -> list[Shown]:
 
 
 async def _keys(work: Work, events: Iterable[Mapping[str, Any]]) -> sealing.Keys:
-    subjects = {event["subject"] for event in events if "private" in event}
+    subjects = {sealing.subject_in(event) for event in events if "private" in event}
     return await sealing.keys_of(work.fetch, work.foundation.sealing, subjects) if subjects else {}
 
 
@@ -120,7 +120,7 @@ async def _names(work: Work, lines: Sequence[Line], events: Sequence[Mapping[str
 
 
 def _opened(event: Mapping[str, Any], keys: sealing.Keys) -> dict[str, Any]:
-    key = keys.get(event.get("subject", ""))
+    key = keys.get(sealing.subject_in(event))
     if key is None or "private" not in event:
         return {}
     salt = bytes.fromhex(event["salt"])

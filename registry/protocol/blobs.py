@@ -19,7 +19,8 @@ from registry.storage.blobs import BlobMissing
 
 async def get(call: Call) -> Response:
     digest = parse_digest(call.reference)
-    size = await pulling.blob(call.foundation, call.actor, call.origin, call.spot, digest)
+    found = await pulling.blob(call.foundation, call.actor, call.origin, call.spot, digest)
+    size = found.size
     headers = {
         "Docker-Content-Digest": digest,
         "ETag": f'"{digest}"',
@@ -43,6 +44,7 @@ async def get(call: Call) -> Response:
         first = await anext(chunks, b"")
     except BlobMissing:
         raise BlobUnknown(f"The bytes of {digest} are gone from the store; push the image again.") from None
+    await pulling.begin_blob(call.foundation, found)
     return StreamingResponse(_rejoined(first, chunks), 206 if asked else 200, headers)
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from registry.access import finding
 from registry.deciding import PlaceNotFound
 from registry.errors import SignInNeeded
+from registry.events import Event
 from registry.oci.digest import parse_digest
 from registry.oci.media_types import OCI_INDEX
 from registry.protocol.calls import Call
@@ -35,6 +36,8 @@ async def tags(call: Call) -> Response:
         place = await finding.repository(work, *call.spot)
         work.require("pull", place)
         page = await listing.tags(work, place, call.query("last") or "", limit) if limit else Page([], False)
+        looked = work.look("tag.list", place)
+    await _record(call, looked)
     return _json({"name": call.name, "tags": page.items}, _next(call, page, limit, page.items))
 
 
@@ -43,8 +46,10 @@ async def catalog(call: Call) -> Response:
     _ask_who(call)
     limit = _limit(call, MOST_TAGS)
     async with call.glance() as work:
-        await finding.platform(work)
+        everywhere = await finding.platform(work)
         page = await listing.catalog(work, call.query("last") or "", limit) if limit else Page([], False)
+        looked = work.look("repository.list", everywhere)
+    await _record(call, looked)
     return _json({"repositories": page.items}, _next(call, page, limit, page.items))
 
 
@@ -52,6 +57,7 @@ async def referrers(call: Call) -> Response:
     """An image index of what refers to a digest; empty for a digest nobody knows, and never 404 (spec, "Listing
     Referrers")."""
     subject, kind = parse_digest(call.reference), call.query("artifactType") or None
+    looked = None
     async with call.glance() as work:
         place = await finding.repository(work, *call.spot)
         try:
@@ -63,6 +69,9 @@ async def referrers(call: Call) -> Response:
             page = Page([], False)
         else:
             page = await listing.referrers(work, place, subject, kind, call.query("last") or "", MOST_REFERRERS)
+            looked = work.look("referrer.list", place, f"{place.name}@{subject}", subject)
+    if looked is not None:
+        await _record(call, looked)
     index = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
@@ -72,6 +81,12 @@ async def referrers(call: Call) -> Response:
     if kind:
         headers["OCI-Filters-Applied"] = "artifactType"
     return _json(index, headers, OCI_INDEX)
+
+
+async def _record(call: Call, looked: Event) -> None:
+    """Before the answer leaves. Raises `LogUnavailable`."""
+    if call.foundation.settings.audit_reads == "all":
+        await call.foundation.ledger.append(looked)
 
 
 def _ask_who(call: Call) -> None:

@@ -3,6 +3,8 @@
 A GET is a pull and is on the books before its first byte leaves; a PUT is a push, and its answer follows the commit.
 """
 
+from functools import partial
+
 from starlette.responses import Response
 
 from registry.access import finding
@@ -19,14 +21,14 @@ from registry.repositories.pushing import Sent
 async def get(call: Call) -> Response:
     reference = _checked(call.reference)
     accept = call.request.headers.getlist("accept")
-    matches = call.request.headers.get("if-none-match")
+    matches = call.request.headers.get("if-none-match", "")
     head = call.request.method == "HEAD"
-    found = await _find(call, reference, accept, counted=not head and matches is None)
-    if matches is not None:
-        if _matches(matches, found.digest):
-            return Response(status_code=304, headers=_headers(found))
-        if not head:
-            found = await _find(call, reference, accept, counted=True)
+    known = partial(_matches, matches)
+    found = await pulling.manifest(
+        call.foundation, call.actor, call.origin, call.spot, reference, accept, known, look=head
+    )
+    if known(found.digest):
+        return Response(status_code=304, headers=_headers(found))
     headers = _headers(found) | {"Content-Length": str(len(found.body))}
     return Response(b"" if head else found.body, headers=headers)
 
@@ -57,12 +59,6 @@ async def delete(call: Call) -> Response:
         else:
             await tagging.untag(work, place, reference)
     return Response(status_code=202)
-
-
-async def _find(call: Call, reference: str, accept: list[str], *, counted: bool) -> Pulled:
-    return await pulling.manifest(
-        call.foundation, call.actor, call.origin, call.spot, reference, accept, counted=counted
-    )
 
 
 async def _body(call: Call) -> bytes:

@@ -14,7 +14,11 @@ from registry.repositories.creating import read_repository
 from registry.repositories.tables import Repository
 from registry.work import Work
 
-HELD = "SELECT 1 FROM manifest WHERE repository_id = $1 AND digest = $2 FOR UPDATE"
+HELD = "SELECT media_type, size FROM manifest WHERE repository_id = $1 AND digest = $2 FOR UPDATE"
+UNLINK = """
+    DELETE FROM repository_blob WHERE repository_id = $1 AND digest = $2
+    RETURNING (SELECT size FROM blob WHERE digest = $2) AS size
+"""
 USED = "SELECT manifest_digest FROM manifest_part WHERE repository_id = $1 AND digest = $2 AND kind = 'BLOB' LIMIT 1"
 # What is given back is what goes in this statement: of what another change takes out or adds to at this moment, a
 # look beforehand would tell wrongly.
@@ -50,7 +54,8 @@ async def delete_manifest(work: Work, place: Place, digest: Digest) -> None:
     work.require("delete_tag", place)
     await finding.hold(work, place)
     # First, so that whoever is pointing a tag at it has done so, or finds it gone.
-    if await work.fetchval(HELD, place.id, digest) is None:
+    manifest = await work.fetchrow(HELD, place.id, digest)
+    if manifest is None:
         raise ManifestUnknown(f"Repository '{place.name}' has no manifest {digest}.")
     tags = await work.fetch("DELETE FROM tag WHERE repository_id = $1 AND digest = $2 RETURNING name", place.id, digest)
     await work.execute("DELETE FROM manifest WHERE repository_id = $1 AND digest = $2", place.id, digest)
@@ -58,7 +63,8 @@ async def delete_manifest(work: Work, place: Place, digest: Digest) -> None:
     names = [row["name"] for row in tags]
     await work.execute("DELETE FROM pull_count WHERE repository_id = $1 AND tag = ANY($2::text[])", place.id, names)
     await reserving.charge(work, Key.TAGS, -len(names), place)
-    work.record(changes={"digest": [digest, None], "tags": [names, []]})
+    changes = {"digest": [digest, None], "tags": [names, []]}
+    work.record(changes=changes, media_type=manifest["media_type"], size=manifest["size"])
 
 
 async def delete_blob(work: Work, place: Place, digest: Digest) -> None:
@@ -66,14 +72,14 @@ async def delete_blob(work: Work, place: Place, digest: Digest) -> None:
     work.attempt("blob.delete", f"{place.name}@{digest}", place=place, digest=digest)
     work.require("delete_tag", place)
     await finding.hold(work, place)
-    gone = await work.execute("DELETE FROM repository_blob WHERE repository_id = $1 AND digest = $2", place.id, digest)
-    if not gone:
+    gone = await work.fetchrow(UNLINK, place.id, digest)
+    if gone is None:
         raise BlobUnknown(f"Repository '{place.name}' has no blob {digest}.")
     # Asked after the row is locked: a manifest that is being pushed holds the row, so one of the two sees the other.
     if user := await work.fetchval(USED, place.id, digest):
         raise BlobInUse(f"Manifest {user} in repository '{place.name}' needs this blob; delete the manifest first.")
     await reserving.unlink(work, [digest], place)
-    work.record(changes={"digest": [digest, None]})
+    work.record(changes={"digest": [digest, None]}, size=gone["size"])
 
 
 async def delete_repository(work: Work, place: Place, confirm: str | None = None) -> Repository:

@@ -84,9 +84,13 @@ async def push(work: Work, organization: str, repository: str, sent: Sent) -> Pu
     if await work.fetchval(KNOWN, place.id, digest) is None:
         await _store(work, place, manifest, digest, total)
     before = await tagging.point(work, place, tags, digest)
-    work.record(place=place, changes={"digest": [before[tags[0]] if tags else None, digest]})
+    kind, size = manifest.media_type, len(manifest.body)
+    work.record(
+        place=place, changes={"digest": [before[tags[0]] if tags else None, digest]}, media_type=kind, size=size
+    )
     for tag in tags[1:]:
-        work.also("tag.create", place, {"tag": [None, tag], "digest": [before[tag], digest]})
+        changes = {"tag": [None, tag], "digest": [before[tag], digest]}
+        work.also("tag.create", place, changes, target=f"{name}:{tag}", digest=digest, media_type=kind, size=size)
     return Pushed(place, digest, tags, manifest.subject.digest if manifest.subject else None)
 
 

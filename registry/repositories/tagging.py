@@ -22,7 +22,7 @@ POINT = """
 
 # The manifest is locked, not the tag: it must not go before another tag points at it.
 SOURCE = """
-    SELECT m.digest FROM tag t JOIN manifest m USING (repository_id, digest)
+    SELECT m.digest, m.media_type, m.size FROM tag t JOIN manifest m USING (repository_id, digest)
     WHERE t.repository_id = $1 AND t.name = $2 FOR KEY SHARE OF m
 """
 
@@ -70,11 +70,13 @@ async def retag(work: Work, place: Place, source: str, name: str, *, override: b
     work.require("push", place)
     check_tag(name)
     await finding.hold(work, place)
-    digest = await work.fetchval(SOURCE, place.id, source)
-    if digest is None:
+    row = await work.fetchrow(SOURCE, place.id, source)
+    if row is None:
         raise absent(place, source)
+    digest: str = row["digest"]
     before = await point(work, place, [name], digest, override=override)
-    work.record(digest=digest, changes={"digest": [before[name], digest]})
+    changes = {"digest": [before[name], digest]}
+    work.record(digest=digest, changes=changes, media_type=row["media_type"], size=row["size"])
     return Tagged(name, digest)
 
 

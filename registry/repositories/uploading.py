@@ -175,6 +175,7 @@ async def finish(work: Work, mine: Claim, digest: Digest, size: int) -> None:
     await work.execute(NEW_BLOB, digest, size, work.now)
     new = await _link(work, mine.place, digest, size)
     await reserving.charge(work, Key.STORAGE_BYTES, new - held, mine.place)
+    _record(work, mine.place, digest, size, {})
 
 
 async def cancel(work: Work, place: Place, upload: UUID) -> None:
@@ -211,6 +212,7 @@ async def mount(work: Work, source: Place, target: Place, digest: Digest) -> boo
     if size is None:
         return False
     await reserving.charge(work, Key.STORAGE_BYTES, await _link(work, target, digest, size), target)
+    _record(work, target, digest, size, {"mountedFrom": [None, source.name]})
     return True
 
 
@@ -243,6 +245,12 @@ def check_size(work: Work, size: int) -> None:
 
 def unknown() -> UploadUnknown:
     return UploadUnknown("There is no such upload here: it was finished, cancelled, or has expired. Start a new one.")
+
+
+def _record(work: Work, place: Place, digest: Digest, size: int, changes: dict[str, Any]) -> None:
+    """Where blobs are recorded, and not only images."""
+    if work.settings.audit_blobs == "all":
+        work.also("blob.push", place, changes, digest=digest, size=size)
 
 
 async def _link(work: Work, place: Place, digest: Digest, size: int) -> int:

@@ -3,13 +3,14 @@
 import json
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import httpx2
 import pytest
 
-from tests.support import world
+from tests.support import log, recorded, world
 from tests.support.books import address_of, opened
 from tests.support.handmade import Door, digest_of, knocking, manifest_of
 from tests.support.meters import limit
@@ -33,20 +34,19 @@ async def acme(tidewaiter: Server) -> Tenant:
     return acme
 
 
-async def entries_of(books: asyncpg.Connection, answer: httpx2.Response, who: str) -> list[tuple[str, str, str]]:
+async def entries_of(tidewaiter: Server, answer: httpx2.Response, who: str) -> list[tuple[str, str, str]]:
     """Action, outcome and target of what the answer's request left; source and client are checked."""
-    (request,) = set(answer.headers.get_list("x-request-id", split_commas=True))
-    rows = await books.fetch("SELECT * FROM audit_log WHERE request_id = $1 ORDER BY id", request)
-    for row in rows:
-        assert (row["source"], row["client"], row["actor_name"]) == ("127.0.0.1", CLIENT, who)
-        assert (row["reason_code"] is None) == (row["outcome"] == "ALLOWED")
-    return [(row["action"], row["outcome"], row["target"]) for row in rows]
+    nodes = await recorded.entries_of(tidewaiter, answer)
+    for node in nodes:
+        assert (node["source"], node["client"], node["actor"]["name"]) == ("127.0.0.1", CLIENT, who)
+        assert (node["reasonCode"] is None) == (node["outcome"] == "ALLOWED")
+    return [(node["action"], node["outcome"], node["target"]) for node in nodes]
 
 
 async def mutate(tidewaiter: Server, mutation: str, by: Person, **given: Any) -> tuple[httpx2.Response, dict[str, Any]]:
     """The whole answer, and what the mutation gave."""
     kind = f"{mutation[0].upper()}{mutation[1:]}Input"
-    fields = f"{SELECT.get(mutation, '')} errors {{ message code }}"
+    fields = f"{SELECT.get(mutation, '')} errors {{ message code path }}"
     query = f"mutation($input: {kind}!) {{ {mutation}(input: $input) {{ {fields} }} }}"
     headers = {"User-Agent": CLIENT}
     async with httpx2.AsyncClient(auth=(by.name, by.password), headers=headers, timeout=30) as client:
@@ -56,26 +56,42 @@ async def mutate(tidewaiter: Server, mutation: str, by: Person, **given: Any) ->
     return answer, body["data"][mutation]
 
 
-async def test_every_change_leaves_its_entries_and_no_secret(tidewaiter: Server, books: asyncpg.Connection) -> None:
+@dataclass(frozen=True)
+class Walk:
+    """Every mutation was made once, and what they must not leave in the log."""
+
+    done: frozenset[str]
+    secrets: tuple[str, ...]
+    people: tuple[str, ...]
+    boss: Person
+
+
+@pytest.fixture(scope="module")
+async def walk(tidewaiter: Server) -> Walk:
+    """Each leaves its entries, under the reason that was given."""
     admin = Person("admin", tidewaiter.admin_password)
     mark = secrets.token_hex(4)
-    a, b, owner, worker = f"a-{mark}", f"b-{mark}", f"owner-{mark}", f"worker-{mark}"
+    a, b, owner, worker, far = (f"{name}-{mark}" for name in ("a", "b", "owner", "worker", "far"))
     first, second, third = (f"canary-{secrets.token_hex(8)}" for _ in range(3))
     boss = Person(owner, first)
     web, org = {"organization": a, "repository": "web"}, {"organization": a}
     planted, done = [first, second, third, tidewaiter.admin_password], set()
 
     async def changes(mutation: str, by: Person, *expected: tuple[str, str], **given: Any) -> dict[str, Any]:
-        answer, gave = await mutate(tidewaiter, mutation, by, **given)
+        reason = f"ticket {mark}: {mutation}"
+        answer, gave = await mutate(tidewaiter, mutation, by, **given, reason=reason)
         assert gave["errors"] == [], (mutation, gave)
-        left = await entries_of(books, answer, by.name)
+        left = await entries_of(tidewaiter, answer, by.name)
         assert left == [(action, "ALLOWED", target) for action, target in expected], mutation
+        for node in await recorded.entries_of(tidewaiter, answer):
+            assert (node["statedReason"], node["reason"]) == (reason, reason), mutation
+        assert await by_reason(tidewaiter, reason) == [action for action, _ in expected]
         done.add(mutation)
         return gave
 
     both = (("account.create", a), ("user.create", owner))
     await changes("createAccount", admin, *both, name=a, ownerName=owner, ownerPassword=first)
-    await world.change(tidewaiter, "createAccount", name=b, ownerName=f"other-{mark}", ownerPassword=third)
+    await world.change(tidewaiter, "createAccount", name=b, ownerName=far, ownerPassword=third)
     await changes("createUser", boss, ("user.create", worker), account=a, name=worker, password=second)
     await changes("setPassword", boss, ("user.set_password", worker), user=worker, password=third)
     await changes("suspendUser", boss, ("user.suspend", worker), user=worker)
@@ -110,30 +126,80 @@ async def test_every_change_leaves_its_entries_and_no_secret(tidewaiter: Server,
     await changes("deleteTag", boss, ("tag.delete", f"{a}/web:2.0"), **web, name="2.0")
     await changes("deleteRepository", boss, ("repository.delete", f"{a}/web"), **org, name="web")
     await changes("deleteOrganization", boss, ("organization.delete", a), name=a)
-
-    schema = await tidewaiter.graphql("{ __schema { mutationType { fields { name } } } }")
-    assert done == {field["name"] for field in schema["data"]["__schema"]["mutationType"]["fields"]}
-    planted += await signed_in_and_failed(tidewaiter, boss)
-    for secret in planted:
-        found = await books.fetch("SELECT action, target FROM audit_log l WHERE strpos(l::text, $1) > 0", secret)
-        assert found == [], secret
-        assert secret not in tidewaiter.output
+    strange = f"stranger-{mark}"
+    planted += await signed_in_and_failed(tidewaiter, boss, strange)
+    await refusals_that_name(tidewaiter, boss, worker, far, strange)
+    return Walk(frozenset(done), tuple(planted), (owner, worker, far, strange), boss)
 
 
-async def signed_in_and_failed(tidewaiter: Server, boss: Person) -> list[str]:
+async def by_reason(tidewaiter: Server, reason: str) -> list[str]:
+    """The actions that were done for it, oldest first."""
+    query = "query($reason: String!) { auditLog(first: 9, filter: {reason: $reason}) { nodes { action } } }"
+    told = await tidewaiter.graphql(query, {"reason": reason})
+    return [node["action"] for node in told["data"]["auditLog"]["nodes"]][::-1]
+
+
+async def refusals_that_name(tidewaiter: Server, boss: Person, worker: str, far: str, strange: str) -> None:
+    """Each sentence of these holds a user's name."""
+    for mutation, given in {
+        "createUser": {"account": boss.name.replace("owner", "a"), "name": worker, "password": "long enough"},
+        "setPassword": {"user": far, "password": "long enough"},
+        "suspendUser": {"user": strange},
+        "resumeUser": {"user": boss.name},
+        "createAccount": {"name": f"x-{strange}", "ownerName": worker, "ownerPassword": "long enough"},
+    }.items():
+        by = Person("admin", tidewaiter.admin_password) if mutation == "createAccount" else boss
+        _, gave = await mutate(tidewaiter, mutation, by, **given)
+        assert len(gave["errors"]) == 1, mutation
+    await world.change(tidewaiter, "createOrganization", by=boss, name=f"names-{worker[-8:]}")
+    for person in (far, strange, boss.name, worker):
+        given = {"organization": f"names-{worker[-8:]}", "user": person}
+        _, gave = await mutate(tidewaiter, "removeOrganizationPermission", boss, **given)
+        assert len(gave["errors"]) == 1, person
+
+
+async def signed_in_and_failed(tidewaiter: Server, boss: Person, stranger: str) -> list[str]:
     """What was offered or given as a secret at every door."""
     wrong = f"canary-{secrets.token_hex(8)}"
     async with httpx2.AsyncClient(base_url=tidewaiter.url) as client:
-        for address in ("/v2/", "/token"):
-            assert (await client.get(address, auth=(boss.name, wrong))).status_code == 401
-        form = {"grant_type": "password", "username": boss.name, "password": wrong}
-        assert (await client.post("/token", data=form)).status_code == 401
-        assert (await client.post("/graphql", json={"query": "{ __typename }"}, auth=(boss.name, wrong))).is_error
-        form |= {"password": boss.password, "access_type": "offline"}
+        for name in (boss.name, stranger):
+            for address in ("/v2/", "/token"):
+                assert (await client.get(address, auth=(name, wrong))).status_code == 401
+            form = {"grant_type": "password", "username": name, "password": wrong}
+            assert (await client.post("/token", data=form)).status_code == 401
+            asked = {"query": "{ __typename }"}
+            assert (await client.post("/graphql", json=asked, auth=(name, wrong))).is_error
+            bearing = {"Authorization": f"Bearer {wrong}"}
+            assert (await client.get("/v2/", headers=bearing)).status_code == 401
+            assert (await client.post("/graphql", json=asked, headers=bearing)).is_error
+        form |= {"username": boss.name, "password": boss.password, "access_type": "offline"}
         given = (await client.post("/token", data=form)).json()
         fresh = {"grant_type": "refresh_token", "refresh_token": given["refresh_token"]}
         again = (await client.post("/token", data=fresh)).json()
+        assert (await client.post("/token", data=fresh | {"refresh_token": wrong})).status_code == 401
     return [wrong, given["access_token"], given["refresh_token"], again["access_token"]]
+
+
+async def test_every_mutation_leaves_its_entries_with_the_reason_that_was_given(tidewaiter: Server, walk: Walk) -> None:
+    schema = await tidewaiter.graphql("{ __schema { mutationType { fields { name } } } }")
+    assert walk.done == {field["name"] for field in schema["data"]["__schema"]["mutationType"]["fields"]}
+
+
+async def test_no_secret_stands_in_an_entry(tidewaiter: Server, walk: Walk, books: asyncpg.Connection) -> None:
+    shown = tidewaiter.command("audit", "list", "--json", "-n", "10000").stdout
+    assert walk.boss.name in shown
+    for secret in walk.secrets:
+        assert await log.mentions(books, secret) == 0
+        assert secret not in shown
+        assert secret not in tidewaiter.output
+
+
+async def test_no_person_stands_in_an_entry_by_name(tidewaiter: Server, walk: Walk, books: asyncpg.Connection) -> None:
+    """Those who may read see the names all the same, also such as are nobody's."""
+    shown = tidewaiter.command("audit", "list", "--json", "-n", "10000").stdout
+    for name in walk.people:
+        assert await log.mentions(books, name) == 0, await log.events(books)
+        assert name in shown
 
 
 async def test_a_refused_change_leaves_its_refusal_alone(
@@ -163,13 +229,11 @@ async def test_a_refused_change_leaves_its_refusal_alone(
     for who, mutation, given, expected in told:
         answer, gave = await mutate(tidewaiter, mutation, who, **given)
         assert len(gave["errors"]) == 1, mutation
-        assert await entries_of(books, answer, who.name) == [expected]
+        assert await entries_of(tidewaiter, answer, who.name) == [expected]
     assert not await books.fetchval("SELECT EXISTS (SELECT FROM account WHERE name = $1)", weak["name"])
-    hidden = await books.fetchval(
-        "SELECT account_id FROM audit_log WHERE action = 'repository.delete' AND outcome = 'DENIED' AND target = $1",
-        f"{name}/web",
-    )
-    assert hidden == await books.fetchval("SELECT id FROM account WHERE name = $1", acme.account)
+    (hidden,) = await log.events(books, action="repository.delete", outcome="denied", target={"name": f"{name}/web"})
+    account = await books.fetchval("SELECT id FROM account WHERE name = $1", acme.account)
+    assert hidden["scope"]["account"] == account.hex
 
 
 async def test_every_push_and_pull_leaves_one_entry_and_so_does_every_refusal(
@@ -183,7 +247,7 @@ async def test_every_push_and_pull_leaves_one_entry_and_so_does_every_refusal(
 
     async def leaves(answer: httpx2.Response, status: int, who: Person, *expected: tuple[str, str, str]) -> None:
         assert answer.status_code == status, answer.text
-        assert await entries_of(books, answer, who.name) == list(expected), answer.request.url
+        assert await entries_of(tidewaiter, answer, who.name) == list(expected), answer.request.url
 
     def as_client(door: Door) -> Door:
         door.headers["User-Agent"] = CLIENT
@@ -254,14 +318,14 @@ async def test_who_did_not_sign_in(tidewaiter: Server, acme: Tenant, books: asyn
     async with knocking(tidewaiter) as nobody:
         nobody.headers["User-Agent"] = CLIENT
         pulled = await nobody.get(f"/v2/{name}/manifests/1.0")
-        assert await entries_of(books, pulled, "anonymous") == [("image.pull", "ALLOWED", f"{name}:1.0")]
+        assert await entries_of(tidewaiter, pulled, "anonymous") == [("image.pull", "ALLOWED", f"{name}:1.0")]
         for answer in (
             await nobody.get("/v2/"),
             await nobody.get(f"/v2/{acme.organization}/web/manifests/1.0"),
             await nobody.post(f"/v2/{name}/blobs/uploads/"),
         ):
             assert answer.status_code == 401
-            assert await entries_of(books, answer, "anonymous") == []
+            assert await entries_of(tidewaiter, answer, "anonymous") == []
         wrong = (acme.owner.name, "not the password")
         for answer in (
             await nobody.get("/v2/", auth=wrong),
@@ -270,13 +334,13 @@ async def test_who_did_not_sign_in(tidewaiter: Server, acme: Tenant, books: asyn
         ):
             assert answer.status_code == 401
             failed = ("user.sign_in", "DENIED", acme.owner.name)
-            assert await entries_of(books, answer, acme.owner.name) == [failed]
+            assert await entries_of(tidewaiter, answer, acme.owner.name) == [failed]
         token = await nobody.get("/token", auth=(acme.owner.name, acme.owner.password))
         signed_in = ("user.sign_in", "ALLOWED", acme.owner.name)
-        assert await entries_of(books, token, acme.owner.name) == [signed_in]
-    kinds = "SELECT DISTINCT actor_kind FROM audit_log WHERE request_id = $1"
-    assert await books.fetchval(kinds, pulled.headers["x-request-id"]) == "ANONYMOUS"
-    assert json.loads(token.text)["token"] not in str(await books.fetch("SELECT changes FROM audit_log"))
+        assert await entries_of(tidewaiter, token, acme.owner.name) == [signed_in]
+    (entry,) = await log.events(books, request={"id": pulled.headers["x-request-id"]})
+    assert entry["actor"] == {"kind": "anonymous"}
+    assert await log.mentions(books, json.loads(token.text)["token"]) == 0
 
 
 async def test_a_key_that_was_revoked_is_refused_on_its_users_page(tidewaiter: Server, acme: Tenant) -> None:
@@ -296,4 +360,4 @@ async def test_a_secret_sent_as_the_name_is_not_written_down(
     async with knocking(tidewaiter, Person(made["secret"], "x")) as door:
         answer = await door.get("/token", headers={"User-Agent": CLIENT})
     assert answer.status_code == 401
-    assert await entries_of(books, answer, "tw_…") == [("user.sign_in", "DENIED", "tw_…")]
+    assert await entries_of(tidewaiter, answer, "tw_…") == [("user.sign_in", "DENIED", "tw_…")]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import world
+from tests.support import log, world
 from tests.support.books import address_of, opened
 from tests.support.handmade import knocking
 from tests.support.meters import QUOTAS, limit, meter, refusals, scope_of
@@ -99,13 +99,9 @@ async def test_a_limit_is_recorded_with_the_one_before(tidewaiter: Server, acme:
     for most in (5, None, 7):
         assert await limit(acme, "TAGS", "repository", most) == []
     async with opened(address_of(tidewaiter)) as books:
-        rows = await books.fetch(
-            "SELECT target, changes->>'limit' AS changed FROM audit_log WHERE action = 'quota.set' AND target LIKE $1"
-            " ORDER BY id",
-            f"repository {acme.organization}/%",
-        )
-    assert {row["target"] for row in rows} == {f"repository {acme.organization}/web TAGS"}
-    assert [row["changed"] for row in rows] == ["[null, 5]", "[5, null]", "[null, 7]"]
+        name = f"repository {acme.organization}/web TAGS"
+        entries = await log.events(books, action="quota.set", target={"name": name})
+    assert [entry["change"]["limit"] for entry in entries] == [[None, 5], [5, None], [None, 7]]
 
 
 @pytest.mark.parametrize(

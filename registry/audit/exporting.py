@@ -1,0 +1,139 @@
+"""Exporting: the log as a file, in the order of its numbers, under the checkpoint that is its last line.
+
+What is exported is what was signed: everything is numbered and signed first, and the export stops where the newest
+checkpoint does. It reads one snapshot in batches, so it needs little memory however long the log is.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from registry.actors import SYSTEM, Origin
+from registry.audit import formats, reading, sealing, tiling
+from registry.audit.sequencing import Sequencer
+from registry.audit.showing import Shown, numbered, show
+from registry.errors import Unavailable
+from registry.transparency import tiles
+from registry.work import Foundation, Work
+
+BATCH = 2000
+NEWEST = "SELECT size, note, at, origin FROM audit_checkpoint WHERE origin = $1 ORDER BY size DESC, at DESC LIMIT 1"
+FIRST = "SELECT seq FROM audit_log WHERE logged_at >= $1 ORDER BY logged_at, seq LIMIT 1"
+ROWS = """
+    SELECT seq, logged_at, entry, leaf, account_id FROM audit_log
+    WHERE (logged_at, seq) > ($1, $2) AND logged_at >= $1 AND seq < $3 ORDER BY logged_at, seq LIMIT $4
+"""
+BEGINNING = "SELECT logged_at FROM audit_log ORDER BY logged_at, seq LIMIT 1"
+
+
+class Format(StrEnum):
+    JSONL = "jsonl"
+    OCSF = "ocsf"
+    CLOUDEVENTS = "cloudevents"
+
+
+class NotSigned(Unavailable):
+    """There is no checkpoint that an export could be made under."""
+
+    code = "AUDIT_NOT_SIGNED"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """`since` and `until` bound the entries by the log's time; `personal` opens what is sealed."""
+
+    format: Format = Format.JSONL
+    since: datetime | None = None
+    personal: bool = False
+
+
+async def export(foundation: Foundation, sequencer: Sequencer, wish: Wish) -> AsyncIterator[bytes]:
+    """The lines. The export itself is the last thing that is recorded before them. Raises `NotSigned`."""
+    async with foundation.begin(SYSTEM, Origin()) as work:
+        work.attempt("audit.export", "audit log")
+        work.record(changes={"format": wish.format.value, "since": wish.since, "personal": wish.personal})
+    await sequencer.publish_now()
+    if sequencer.publisher.standing.fork:
+        raise NotSigned(
+            f"The log is not signed any more, so it cannot be exported. {sequencer.publisher.standing.fork}"
+        )
+    async with foundation.view(SYSTEM, Origin()) as work:
+        checkpoint = await work.fetchrow(NEWEST, sequencer.publisher.origin)
+        if checkpoint is None:
+            reason = sequencer.publisher.standing.failure or "Another server is at it; try again."
+            raise NotSigned(f"No checkpoint has been published yet. {reason}")
+        async for line in lines(work, checkpoint, wish):
+            yield line
+
+
+async def lines(work: Work, checkpoint: Any, wish: Wish) -> AsyncIterator[bytes]:
+    size, origin = checkpoint["size"], checkpoint["origin"]
+    began = wish.since or await work.fetchval(BEGINNING)
+    first = size if began is None else await work.fetchval(FIRST, began)
+    first = min(size, size if first is None else first)
+    form = _form(wish, origin)
+    last_at, last = began, -1
+    while last + 1 < size and last_at is not None:
+        rows = await work.fetch(ROWS, last_at, last, size, BATCH)
+        if not rows:
+            break
+        for line in await form(work, rows):
+            yield line
+        last_at, last = rows[-1]["logged_at"], rows[-1]["seq"]
+    yield await _last_line(work, checkpoint, wish.format, first)
+
+
+Form = Callable[[Work, Any], Any]
+
+
+def _form(wish: Wish, origin: str) -> Form:
+    async def plain(_: Work, rows: Any) -> list[bytes]:
+        return [formats.json_line(row["seq"], row["entry"], row["leaf"]) for row in rows]
+
+    async def personal(work: Work, rows: Any) -> list[bytes]:
+        return [_personal(shown, key) for shown, key in await _opened(work, rows)]
+
+    async def ocsf(work: Work, rows: Any) -> list[bytes]:
+        return [formats.ocsf(shown, origin) for shown, _ in await _opened(work, rows)]
+
+    async def cloud_events(work: Work, rows: Any) -> list[bytes]:
+        return [formats.cloud_event(shown, origin) for shown, _ in await _opened(work, rows)]
+
+    if wish.format is Format.OCSF:
+        return ocsf
+    if wish.format is Format.CLOUDEVENTS:
+        return cloud_events
+    return personal if wish.personal else plain
+
+
+async def _opened(work: Work, rows: Any) -> list[tuple[Shown, bytes | None]]:
+    """Each entry, and the key of what was sealed in it, if it still can be opened."""
+    found = await show(work, [numbered(row) for row in rows])
+    subjects = {sealing.subject_in(one.event) for one in found if one.private}
+    keys = await sealing.keys_of(work.fetch, work.foundation.sealing, subjects)
+    return [(one, _key(one, keys)) for one in found]
+
+
+def _key(shown: Shown, keys: sealing.Keys) -> bytes | None:
+    key = keys.get(sealing.subject_in(shown.event)) if shown.private else None
+    return key and sealing.event_key(key, bytes.fromhex(shown.event["salt"]))
+
+
+def _personal(shown: Shown, key: bytes | None) -> bytes:
+    line = shown.line
+    assert line.entry is not None and line.index is not None and line.leaf is not None  # noqa: S101
+    text = formats.json_line(line.index, line.entry, line.leaf)
+    return text if key is None else formats.personal_line(text, dict(shown.private), key)
+
+
+async def _last_line(work: Work, checkpoint: Any, format: Format, first: int) -> bytes:
+    note, size, origin = checkpoint["note"], checkpoint["size"], checkpoint["origin"]
+    if format is Format.OCSF:
+        return formats.ocsf_checkpoint(note, origin, size, int(checkpoint["at"].timestamp() * 1000))
+    if format is Format.CLOUDEVENTS:
+        return formats.cloud_checkpoint(note, origin, size)
+    tree = await reading.tree(work)
+    before = tiles.compact_range(first, await tiling.read_tiles(work.fetch, tree, tiles.tiles_for_range(first)))
+    return formats.checkpoint_line(note, first, before)

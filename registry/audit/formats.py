@@ -1,0 +1,194 @@
+"""The forms in which the log leaves the house. Pure: bytes of an entry in, one line out.
+
+JSON Lines is the one that loses nothing: each line holds the exact bytes that were hashed, and beside them the event
+as anybody can read it. Every line follows from the entry alone, so whoever verifies makes it again and compares.
+"""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from registry.audit.bodies import read_time
+from registry.audit.entries import Wrapped, unwrap
+from registry.audit.showing import Shown
+
+PRODUCT = {"name": "Tidewaiter", "vendor_name": "Tidewaiter"}
+OCSF_VERSION = "1.4.0"
+
+
+def json_line(seq: int, entry: bytes, leaf: bytes) -> bytes:
+    """`seq`, `logged_at`, `org_seq` (within an organization), `leaf`, `entry` and `event`, with a newline."""
+    return json_line_of(seq, entry, leaf, unwrap(entry))
+
+
+def json_line_of(seq: int, entry: bytes, leaf: bytes, wrapped: Wrapped) -> bytes:
+    number = b"" if wrapped.number is None else b'"org_seq":%d,' % wrapped.number
+    return b'{"seq":%d,"logged_at":"%b",%b"leaf":"%b","entry":"%b","event":%b}\n' % (
+        seq,
+        wrapped.logged_at.encode(),
+        number,
+        b64encode(leaf),
+        b64encode(entry),
+        wrapped.body,
+    )
+
+
+def personal_line(line: bytes, private: dict[str, Any], key: bytes) -> bytes:
+    """The line with what was sealed, and the key that proves it is that."""
+    more = orjson.dumps({"private": private, "key": b64encode(key).decode()}, option=orjson.OPT_SORT_KEYS)
+    return line[:-2] + b"," + more[1:] + b"\n"
+
+
+def checkpoint_line(note: str, since: int = 0, before: Sequence[bytes] = ()) -> bytes:
+    """The last line. Of an export that begins later, `before` are the perfect subtrees of what is left out."""
+    told: dict[str, Any] = {"checkpoint": note}
+    if since:
+        told |= {"from": since, "before": [b64encode(one).decode() for one in before]}
+    return orjson.dumps(told) + b"\n"
+
+
+# CloudEvents 1.0
+
+
+def cloud_event(shown: Shown, origin: str) -> bytes:
+    """JSON format of CloudEvents 1.0, in order by `sequence` as text."""
+    line, event = shown.line, shown.event
+    told = {
+        "specversion": "1.0",
+        "id": event["id"],
+        "source": origin,
+        "type": f"io.tidewaiter.{event['action']}",
+        "subject": shown.target,
+        "time": event["occurred_at"],
+        "recordedtime": unwrap(line.entry or b"").logged_at,
+        "sequence": f"{line.index:020}",
+        "datacontenttype": "application/json",
+        "data": readable(shown),
+    }
+    return orjson.dumps(told) + b"\n"
+
+
+def cloud_checkpoint(note: str, origin: str, size: int) -> bytes:
+    told = {
+        "specversion": "1.0",
+        "id": f"checkpoint-{size}",
+        "source": origin,
+        "type": "io.tidewaiter.audit.checkpoint",
+        "sequence": f"{size:020}",
+        "datacontenttype": "text/plain",
+        "data": note,
+    }
+    return orjson.dumps(told) + b"\n"
+
+
+# OCSF 1.x: Authentication 3002 for signing in, API Activity 6003 for all else.
+
+ACTIVITIES = {"create": 1, "push": 1, "pull": 2, "list": 2, "show": 2, "read": 2, "set": 3, "update": 3, "delete": 4}
+SEVERITIES = {"allowed": (1, "Informational"), "denied": (3, "Medium"), "failed": (2, "Low")}
+STATUSES = {"allowed": (1, "Success"), "denied": (2, "Failure"), "failed": (2, "Failure")}
+
+
+def ocsf(shown: Shown, origin: str) -> bytes:
+    event, line = shown.event, shown.line
+    noun, _, verb = event["action"].partition(".")
+    signing_in = event["action"] == "user.sign_in"
+    class_id, activity = (3002, 1) if signing_in else (6003, ACTIVITIES.get(verb, 99))
+    severity, status = SEVERITIES[event["outcome"]], STATUSES[event["outcome"]]
+    told = {
+        "class_uid": class_id,
+        "category_uid": class_id // 1000,
+        "activity_id": activity,
+        "type_uid": class_id * 100 + activity,
+        "time": int(shown.occurred_at.timestamp() * 1000),
+        "severity_id": severity[0],
+        "severity": severity[1],
+        "status_id": status[0],
+        "status": status[1],
+        "status_code": shown.of("reason", "code"),
+        "status_detail": shown.readable(shown.of("reason", "text") or shown.of("reason", "stated") or "") or None,
+        "actor": {"user": _user(shown)},
+        "user": _user(shown) if signing_in else None,
+        "api": None if signing_in else _api(shown),
+        "service": {"name": "Tidewaiter"} if signing_in else None,
+        "src_endpoint": {"ip": shown.private.get("source"), "name": None if shown.private else "not kept"},
+        "http_request": {"user_agent": shown.private.get("agent"), "uid": shown.of("request", "id")},
+        "resources": [{"name": shown.target, "type": noun, "uid": shown.of("target", "digest")}],
+        "metadata": _metadata(shown),
+        "raw_data_hash": {"algorithm_id": 3, "value": (line.leaf or b"").hex()},
+        "unmapped": {"log": origin, "changes": shown.changes, "organization_sequence": line.number},
+    }
+    return orjson.dumps(_without_none(told)) + b"\n"
+
+
+def ocsf_checkpoint(note: str, origin: str, size: int, milliseconds: int) -> bytes:
+    told = {
+        "class_uid": 6003,
+        "category_uid": 6,
+        "activity_id": 99,
+        "type_uid": 600399,
+        "time": milliseconds,
+        "severity_id": 1,
+        "actor": {"user": {"name": "system", "type_id": 3}},
+        "api": {"operation": "audit.checkpoint", "service": {"name": "Tidewaiter"}},
+        "src_endpoint": {"name": "system"},
+        "metadata": {"product": PRODUCT, "version": OCSF_VERSION, "sequence": size, "uid": f"checkpoint-{size}"},
+        "unmapped": {"log": origin, "checkpoint": note},
+    }
+    return orjson.dumps(told) + b"\n"
+
+
+def _metadata(shown: Shown) -> dict[str, Any]:
+    return {
+        "product": PRODUCT,
+        "version": OCSF_VERSION,
+        "uid": shown.event["id"],
+        "sequence": shown.line.index,
+        "correlation_uid": shown.of("request", "id"),
+        "original_time": shown.event["occurred_at"],
+        "logged_time": int(shown.time.timestamp() * 1000),
+    }
+
+
+def _api(shown: Shown) -> dict[str, Any]:
+    request = {"uid": shown.of("request", "id")} if shown.of("request", "id") else None
+    return {"operation": shown.event["action"], "service": {"name": "Tidewaiter"}, "request": request}
+
+
+def _user(shown: Shown) -> dict[str, Any]:
+    kinds = {"user": 1, "system": 3}
+    actor = shown.event["actor"]
+    return {
+        "name": shown.actor_name,
+        "uid": actor.get("id"),
+        "type_id": kinds.get(actor["kind"], 0),
+        "credential_uid": actor.get("credential"),
+    }
+
+
+def readable(shown: Shown) -> dict[str, Any]:
+    """The event with names and opened fields, as the forms for other systems carry it."""
+    event = {name: value for name, value in shown.event.items() if name not in ("private", "salt", "subject", "v")}
+    event["actor"] = {**shown.event["actor"], "name": shown.actor_name}
+    event["target"] = {**shown.event.get("target", {}), "name": shown.target}
+    event["change"] = shown.changes
+    event["source"] = {"address": shown.private.get("source"), "peer": shown.private.get("peer")}
+    event["client"] = shown.private.get("agent")
+    event["logged_at"] = unwrap(shown.line.entry or b"").logged_at
+    event["leaf"] = (shown.line.leaf or b"").hex()
+    if text := shown.of("reason", "text"):
+        event["reason"] = {**event["reason"], "text": shown.readable(text)}
+    kept: dict[str, Any] = _without_none(event)
+    return kept
+
+
+def milliseconds(text: str) -> int:
+    return int(read_time(text).timestamp() * 1000)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {name: _without_none(one) for name, one in value.items()}
+        return {name: one for name, one in kept.items() if one is not None and one != {}}
+    return value

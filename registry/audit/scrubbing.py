@@ -1,0 +1,184 @@
+"""Scrubbing: the whole log in the database, checked as an export is, and what only the database has besides.
+
+Every entry against its leaf and its columns, numbers and times, every tile made again and compared, the tree, every
+checkpoint ever published, here and at the anchors. Months that were archived and dropped are taken from their tiles.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from registry.actors import SYSTEM, Origin
+from registry.audit import tiling
+from registry.audit.entries import COLUMNS, EntryInvalid, unwrap
+from registry.audit.publishing import Publisher
+from registry.audit.tiling import Tree
+from registry.audit.verifying import (
+    INCOMPLETE,
+    SOUND,
+    TAMPERED,
+    Incomplete,
+    Run,
+    Tampered,
+    Verdict,
+    check_columns,
+    compare,
+    known_elsewhere,
+)
+from registry.storage.database import Fetch
+from registry.transparency import tiles
+from registry.transparency.merkle import HASH_BYTES, leaf_hash
+from registry.transparency.notes import VerifierKey
+from registry.work import Foundation
+
+BATCH = 1000
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+ROWS = f"""
+    SELECT logged_at, seq, entry, leaf, {", ".join(COLUMNS)} FROM audit_log
+    WHERE (logged_at, seq) > ($1, $2) AND logged_at >= $1 ORDER BY logged_at, seq LIMIT $3
+"""
+LEAVES = "SELECT data FROM audit_tile WHERE level = 0 AND idx = $1"
+DROPPED = "SELECT first_seq, last_seq FROM audit_segment WHERE dropped_at IS NOT NULL AND first_seq IS NOT NULL"
+NOTES = "SELECT note FROM audit_checkpoint WHERE origin = ANY($1::text[])"
+HEADS = "SELECT organization_id, org_seq FROM audit_org_head"
+TILE = "SELECT data FROM audit_tile WHERE level = $1 AND idx = $2"
+TILES = "SELECT count(*) AS count FROM audit_tile"
+
+
+async def scrub(
+    fetch: Fetch, keys: Sequence[VerifierKey], anchored: Iterable[str] = (), *, rest_seconds: float = 0.0
+) -> Verdict:
+    """`fetch` should look at one snapshot. After each batch it rests, so that others come to their turn."""
+    scrubber = Scrubber(fetch, rest_seconds)
+    try:
+        return await scrubber.whole(keys, anchored)
+    except Tampered as found:
+        return Verdict(TAMPERED, str(found), found.index, entries=scrubber.run.next)
+    except Incomplete as found:
+        return Verdict(INCOMPLETE, str(found), entries=scrubber.run.next)
+
+
+class Scrubber:
+    def __init__(self, fetch: Fetch, rest_seconds: float) -> None:
+        self.run = Run()
+        self._fetch = fetch
+        self._rest = rest_seconds
+        self._growth = tiles.Growth(0, [], [])
+        self._tiles = 0
+        self._entries = 0
+
+    async def whole(self, keys: Sequence[VerifierKey], anchored: Iterable[str]) -> Verdict:
+        tree = await tiling.tree_of(self._fetch)
+        names = sorted({key.name for key in keys})
+        notes = [row["note"] for row in await self._fetch(NOTES, names)]
+        ours = [note for note in anchored if note.partition("\n")[0] in names]
+        wanted = known_elsewhere([*notes, *ours], keys)
+        if beyond := [size for size in wanted if size > tree.size]:
+            raise Tampered(f"A checkpoint covers {max(beyond)} entries, the log has {tree.size}.", tree.size)
+        await self._entries_and_tiles(tree, wanted)
+        await self._end(tree)
+        return self._verdict(tree, keys, wanted)
+
+    async def _entries_and_tiles(self, tree: Tree, wanted: dict[int, Any]) -> None:
+        async for rows in self._batches():
+            if rows[0]["seq"] != self.run.next:
+                await self._dropped(rows[0]["seq"], wanted)
+            for row in rows:
+                self._take(row)
+            await self._grow(wanted)
+            await asyncio.sleep(self._rest)
+        if self.run.next < tree.size:
+            await self._dropped(tree.size, wanted)
+
+    async def _batches(self) -> AsyncIterator[Sequence[Any]]:
+        at, last = BEGINNING, -1
+        while rows := await self._fetch(ROWS, at, last, BATCH):
+            yield rows
+            at, last = rows[-1]["logged_at"], rows[-1]["seq"]
+
+    def _take(self, row: Any) -> None:
+        index, entry = row["seq"], row["entry"]
+        try:
+            wrapped = unwrap(entry)
+        except EntryInvalid as error:
+            raise Tampered(f"Entry {index} cannot be read: {error}", index) from error
+        if leaf_hash(entry) != row["leaf"]:
+            raise Tampered(f"Entry {index} is not the one whose hash stands beside it.", index)
+        if wrapped.logged_at != row["logged_at"].isoformat(timespec="microseconds").replace("+00:00", "Z"):
+            raise Tampered(f"Entry {index} stands at another time than its bytes say.", index)
+        check_columns(wrapped, [row[name] for name in COLUMNS], index)
+        organization = row["organization_id"].hex.encode() if row["organization_id"] else b""
+        within = b"" if wrapped.number is None else b',"org_seq":%d' % wrapped.number
+        self.run.take(index, row["leaf"], wrapped.logged_at.encode(), within, organization)
+        self._entries += 1
+
+    async def _dropped(self, end: int, wanted: dict[int, Any]) -> None:
+        """Takes the leaves up to `end` from their tiles, if a dropped month explains why the entries are not here."""
+        spans = [(row["first_seq"], row["last_seq"]) for row in await self._fetch(DROPPED)]
+        while self.run.next < end:
+            index = self.run.next
+            if not any(first <= index <= last for first, last in spans):
+                raise Tampered(f"Entry {index} is missing.", index)
+            found = await self._fetch(LEAVES, index // 256)
+            data = found[0]["data"] if found else (await tiling.tree_of(self._fetch)).edge[0]
+            leaves = [data[place : place + HASH_BYTES] for place in range(0, len(data), HASH_BYTES)]
+            taken = leaves[index % 256 : min(256, end - index + index % 256)]
+            if not taken:
+                raise Tampered(f"The leaf of the dropped entry {index} is missing.", index)
+            self.run.leaves += taken
+            self.run.next += len(taken)
+            self.run.since = self.run.next  # what an organization counted before is not known from here on
+            await self._grow(wanted)
+
+    async def _grow(self, wanted: dict[int, Any]) -> None:
+        """Into the tree, and every tile that becomes full is held against the one in the database."""
+        leaves = list(self.run.leaves)
+        compare(self.run, wanted)
+        growth = tiles.grow(self._growth.size, self._growth.edge, leaves)
+        for level, index, data in growth.full:
+            found = await self._fetch(TILE, level, index)
+            if not found or found[0]["data"] != data:
+                first = index << 8 * (level + 1)
+                raise Tampered(f"Tile {index} of level {level} is not made of the entries from {first} on.", first)
+            self._tiles += 1
+        self._growth = growth
+
+    async def _end(self, tree: Tree) -> None:
+        if self.run.next > tree.size:
+            raise Tampered(f"Entry {tree.size} is not in the tree.", tree.size)
+        if [data for data in self._growth.edge if data] != [data for data in tree.edge if data]:
+            raise Tampered("The tree's edge is not made of the last entries.", self.run.next >> 8 << 8)
+        if (await self._fetch(TILES))[0]["count"] != self._tiles:
+            raise Tampered("There are tiles of entries that do not exist.", tree.size)
+        for row in await self._fetch(HEADS):
+            _check_head(row["organization_id"], row["org_seq"], self.run)
+
+    def _verdict(self, tree: Tree, keys: Sequence[VerifierKey], wanted: dict[int, Any]) -> Verdict:
+        compared = sum(len(each) for each in wanted.values())
+        verdict = Verdict(SOUND, "Sound.", size=tree.size, entries=self._entries, root=tree.root, compared=compared)
+        verdict.keys, verdict.origin = tuple(map(str, keys)), keys[0].name
+        verdict.last_at = self.run.last_at.decode() or None
+        return verdict
+
+
+def _check_head(organization: UUID, number: int, run: Run) -> None:
+    counted = run.heads.get(organization.hex.encode())
+    if counted != number and not (counted is None and run.since):
+        raise Tampered(f"Organization {organization} counts {number} entries, and has {counted or 0}.")
+
+
+async def scrub_database(
+    foundation: Foundation, publisher: Publisher, outside: Iterable[str] = (), *, rest_seconds: float = 0.0
+) -> Verdict:
+    """One snapshot of the whole log, against all checkpoints here, at the anchors, and those given. It is recorded."""
+    anchored = [note for anchor in publisher.anchors async for note in anchor.all()]
+    keys = [signer.verifier for signer in publisher.signers]
+    async with foundation.view(SYSTEM, Origin()) as work:
+        verdict = await scrub(work.fetch, keys, [*anchored, *outside], rest_seconds=rest_seconds)
+    async with foundation.begin(SYSTEM, Origin()) as work:
+        work.attempt("audit.verify", "audit log")
+        changes = {"sound": verdict.status == SOUND, "entries": verdict.entries, "index": verdict.index}
+        work.record(changes=changes, reason=verdict.sentence)
+    return verdict

@@ -1,0 +1,321 @@
+"""Verifying an export, with the public key and nothing else of ours: no database, no settings, no network.
+
+Every line must follow from the bytes in it, the bytes must be the leaves of the signed tree, numbers have no gaps and
+times never go back. What is not as it should be is named with the number of the entry where it shows first. What a
+sound export proves: under that key, this is the log that was signed. What it cannot prove: that the checkpoint in it is
+the newest there ever was; for that, give checkpoints that were kept elsewhere.
+"""
+
+import re
+from base64 import b64decode
+from binascii import b2a_base64
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from registry.audit import sealing
+from registry.audit.entries import EntryInvalid, Wrapped, columns_of, unwrap
+from registry.audit.formats import json_line_of
+from registry.transparency import checkpoints
+from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
+from registry.transparency.merkle import CompactRange, leaf_hash
+from registry.transparency.notes import NoteInvalid, VerifierKey, open_note
+
+SOUND, TAMPERED, INCOMPLETE = 0, 1, 2
+BATCH = 4096
+Read = tuple[int, bytes, bytes, bytes, bytes]
+"""Index, leaf, time, number within the organization, and the organization, as bytes of the entry."""
+HEAD = re.compile(
+    rb'\{"seq":([0-9]{1,19}),"logged_at":"([0-9T:.Z-]{27})"(,"org_seq":[0-9]{1,19})?,"leaf":"([^"]{44})","entry":"'
+)
+LAST_LINE = b'{"checkpoint":'
+
+
+class Tampered(Exception):
+    """`index` is the first entry where it shows; None when it cannot be told."""
+
+    def __init__(self, sentence: str, index: int | None = None) -> None:
+        super().__init__(sentence)
+        self.index = index
+
+
+class Incomplete(Exception):
+    """What was given is not enough to verify."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """`status` is SOUND, TAMPERED or INCOMPLETE; `sentence` says it to a person."""
+
+    status: int
+    sentence: str
+    index: int | None = None
+    origin: str | None = None
+    size: int = 0
+    since: int = 0
+    entries: int = 0
+    root: bytes = b""
+    keys: tuple[str, ...] = ()
+    compared: int = 0
+    first_at: str | None = None
+    last_at: str | None = None
+
+
+@dataclass(slots=True)
+class Run:
+    """What is known of the log after so many lines."""
+
+    tree: CompactRange = field(default_factory=CompactRange)
+    since: int = 0
+    leaves: list[bytes] = field(default_factory=list)
+    heads: dict[bytes, int] = field(default_factory=dict)
+    first_at: bytes = b""
+    last_at: bytes = b""
+    next: int = 0
+
+    def take(self, index: int, leaf: bytes, logged_at: bytes, within: bytes, organization: bytes) -> None:
+        """One entry more; `within` is its number within the organization as it stands in the entry, empty if it has
+        none. Raises `Tampered`."""
+        if index != self.next:
+            raise Tampered(f"Entry {self.next} is missing: entry {index} stands in its place.", self.next)
+        if logged_at < self.last_at:
+            raise Tampered(f"Entry {index} is dated before the one ahead of it.", index)
+        if within:
+            number = int(within[11:])
+            if self.heads.get(organization, number - 1 if self.since else 0) != number - 1:
+                raise Tampered(f"Entry {index} has not the next number within its organization.", index)
+            self.heads[organization] = number
+        self.last_at = logged_at
+        self.leaves.append(leaf)
+        self.next = index + 1
+
+
+def verify(lines: Iterable[bytes], keys: Sequence[VerifierKey], outside: Iterable[str] = ()) -> Verdict:
+    """`lines` are those of a JSON Lines export, `outside` signed notes that were kept elsewhere."""
+    run = Run()
+    try:
+        last = _read(lines, run, wanted := known_elsewhere(outside, keys))
+        return _concluded(run, last, keys, wanted)
+    except Tampered as found:
+        return Verdict(TAMPERED, str(found), found.index, entries=run.next - run.since)
+    except Incomplete as found:
+        return Verdict(INCOMPLETE, str(found), entries=run.next - run.since)
+
+
+def read_line(line: bytes) -> Read:
+    """What `Run.take` wants to know. Raises `Tampered` when the line does not follow from its entry.
+
+    The entry is made again from what stands beside it, and held against what is there. That costs a third of what
+    decoding and parsing would, and a log has millions of lines. Only a line that differs is taken apart.
+    """
+    head = HEAD.match(line)
+    if head is not None and line.endswith(b"}\n"):
+        seq, logged_at, within, told = head.groups(b"")
+        start = head.end()
+        end = line.find(b'"', start)
+        body = line[end + 10 : -2]
+        entry = b'{"event":' + body + b',"logged_at":"' + logged_at + b'"' + within + b',"v":1}'
+        leaf = sha256(b"\x00" + entry).digest()
+        same = b2a_base64(entry, newline=False) == line[start:end] and b2a_base64(leaf, newline=False) == told
+        if same and line[end : end + 11] == b'","event":{':
+            place = body.rfind(b'"organization":"') + 16
+            return int(seq), leaf, logged_at, within, body[place : place + 32]
+    return _taken_apart(line)
+
+
+def _taken_apart(line: bytes) -> Read:
+    seq = _seq_of(line)
+    try:
+        text = orjson.loads(line)["entry"]
+        entry = b64decode(text, validate=True)
+        wrapped = unwrap(entry)
+        scope = orjson.loads(wrapped.body).get("scope", {})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if not line.endswith(b"\n"):
+            raise Incomplete(f"The line of entry {seq} was cut.") from error
+        raise Tampered(f"Entry {seq} cannot be read: {error}", seq) from error
+    leaf = leaf_hash(entry)
+    _check_fields(line, seq, entry, wrapped)
+    within = b"" if wrapped.number is None else b',"org_seq":%d' % wrapped.number
+    return seq, leaf, wrapped.logged_at.encode(), within, scope.get("organization", "").encode()
+
+
+def _read(lines: Iterable[bytes], run: Run, wanted: dict[int, list[Checkpoint]]) -> dict[str, Any]:
+    """Takes all entries in, and returns the last line."""
+    held: dict[str, Any] | None = None
+    begun = False
+    for line in lines:
+        if held is not None:
+            raise Incomplete("Lines follow the checkpoint, which is the last of an export.")
+        if line.startswith(LAST_LINE):
+            held = _last_line(line)
+            continue
+        read = read_line(line)
+        if not begun:
+            begun, run.since, run.next, run.first_at = True, read[0], read[0], read[2]
+        run.take(*read)
+        if len(run.leaves) >= BATCH and not run.since:
+            compare(run, wanted)
+    if held is None:
+        raise Incomplete("The export does not end with a checkpoint: it was cut, or it is none.")
+    return held
+
+
+def _concluded(
+    run: Run, last: dict[str, Any], keys: Sequence[VerifierKey], wanted: dict[int, list[Checkpoint]]
+) -> Verdict:
+    opened = _opened(last["checkpoint"], keys, "The checkpoint of the export")
+    checkpoint = opened[0]
+    since = last.get("from", 0)
+    if run.next == run.since == 0:
+        run.since = run.next = since
+    if run.since != since:
+        raise Tampered(f"Entry {since} is missing: the export begins with entry {run.since}.", since)
+    if since:
+        run.tree = _before(last, since)
+    if run.next < checkpoint.size:
+        raise Tampered(f"Entry {run.next} is missing: the checkpoint covers {checkpoint.size} entries.", run.next)
+    if run.next > checkpoint.size:
+        raise Tampered(f"Entry {checkpoint.size} is not under the checkpoint.", checkpoint.size)
+    compare(run, wanted)
+    if run.tree.root() != checkpoint.root:
+        raise Tampered(_narrowed(since, checkpoint, wanted), since)
+    if larger := [size for size in wanted if size > checkpoint.size]:
+        raise Incomplete(
+            f"A checkpoint kept elsewhere covers {max(larger)} entries, the export {checkpoint.size}: it is older than "
+            "that checkpoint, or its end was removed. Make a fresh export."
+        )
+    compared = sum(len(each) for size, each in wanted.items() if size >= since)
+    keys_used = tuple(str(key) for key in opened[1])
+    return Verdict(
+        SOUND, "Sound.", None, checkpoint.origin, checkpoint.size, since, run.next - since, checkpoint.root,
+        keys_used, compared, run.first_at.decode() or None, run.last_at.decode() or None,
+    )  # fmt: skip
+
+
+def compare(run: Run, wanted: dict[int, list[Checkpoint]]) -> None:
+    """Puts what was read into the tree, stopping where a checkpoint from elsewhere is to be compared.
+
+    Raises `Tampered`.
+    """
+    leaves, run.leaves = run.leaves, []
+    end = run.tree.size + len(leaves)
+    done = 0
+    for size in [*sorted(one for one in wanted if run.tree.size <= one <= end), end]:
+        count = size - run.tree.size
+        run.tree.extend(leaves[done : done + count])
+        done += count
+        for known in wanted.get(size, ()):
+            if run.tree.root() != known.root:
+                agreed = max((one for one in wanted if one < size), default=run.since)
+                raise Tampered(
+                    f"The first {size} entries are not those for which a checkpoint kept elsewhere was signed; the "
+                    f"change is in the entries from {agreed} to {size - 1}.",
+                    agreed,
+                )
+
+
+def _narrowed(since: int, checkpoint: Checkpoint, wanted: dict[int, list[Checkpoint]]) -> str:
+    agreed = max((size for size in wanted if size <= checkpoint.size), default=since)
+    return (
+        f"The entries are not those that the checkpoint was signed for: one from {agreed} to {checkpoint.size - 1} was "
+        "changed together with all that is derived from it."
+    )
+
+
+def _before(last: dict[str, Any], since: int) -> CompactRange:
+    try:
+        return CompactRange(since, [b64decode(one, validate=True) for one in last["before"]])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Tampered(f"What stands for the entries before {since} is not of a tree of that size.", since) from error
+
+
+def _opened(note: str, keys: Sequence[VerifierKey], what: str) -> tuple[Checkpoint, tuple[VerifierKey, ...]]:
+    try:
+        opened = open_note(note, keys)
+        return checkpoints.parse(opened.text), opened.keys
+    except (NoteInvalid, CheckpointInvalid) as error:
+        raise Tampered(f"{what} is not valid: {error}") from error
+
+
+def known_elsewhere(notes: Iterable[str], keys: Sequence[VerifierKey]) -> dict[int, list[Checkpoint]]:
+    """By size. Two of one size are both kept: they are compared with the same tree. Raises `Tampered`."""
+    found: dict[int, list[Checkpoint]] = {}
+    for note in notes:
+        checkpoint, _ = _opened(note, keys, "A checkpoint kept elsewhere")
+        found.setdefault(checkpoint.size, []).append(checkpoint)
+    return found
+
+
+def _last_line(line: bytes) -> dict[str, Any]:
+    try:
+        told = orjson.loads(line)
+        if isinstance(told["checkpoint"], str) and isinstance(told.get("from", 0), int):
+            return dict(told)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise Incomplete("The line of the checkpoint was cut.")
+
+
+def _seq_of(line: bytes) -> int:
+    if line.startswith(b'{"seq":'):
+        digits = line[7 : line.find(b",", 7, 30)]
+        if digits.isdigit():
+            return int(digits)
+    try:
+        told = orjson.loads(line)["seq"]
+    except (ValueError, KeyError, TypeError):
+        raise Incomplete("A line of the export is no entry: it was cut, or the file is no export.") from None
+    if not isinstance(told, int):
+        raise Tampered("The number of an entry is no number.")
+    return told
+
+
+def _check_fields(line: bytes, seq: int, entry: bytes, wrapped: Wrapped) -> None:
+    """A line may be written in another way, and may hold the opened private part, but must say the same."""
+    try:
+        told = orjson.loads(line)
+        opened, key = told.pop("private", None), told.pop("key", None)
+        expected = orjson.loads(json_line_of(seq, entry, leaf_hash(entry), wrapped))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Tampered(f"The line of entry {seq} is damaged.", seq) from error
+    for name in expected.keys() | told.keys():
+        if told.get(name) != expected.get(name):
+            raise Tampered(f"Entry {seq}: '{name}' is not what the entry's bytes say.", seq)
+    if opened is not None or key is not None:
+        _check_private(expected["event"], opened, key, seq)
+
+
+def _check_private(event: dict[str, Any], opened: Any, key: Any, seq: int) -> None:
+    try:
+        found = sealing.unseal(b64decode(key, validate=True), b64decode(event["private"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Tampered(f"Entry {seq}: the key given does not open what was sealed.", seq) from error
+    if found != opened:
+        raise Tampered(f"Entry {seq}: 'private' is not what was sealed.", seq)
+
+
+def check_columns(wrapped: Wrapped, columns: Sequence[Any], index: int) -> None:
+    """That what a table says of an entry follows from its bytes. Raises `Tampered`."""
+    try:
+        if tuple(columns) == columns_of(wrapped):
+            return
+    except EntryInvalid as error:
+        raise Tampered(f"Entry {index} cannot be read: {error}", index) from error
+    raise Tampered(f"Entry {index}: a column of the table is not what the entry's bytes say.", index)
+
+
+def notes_in(text: str) -> Iterator[str]:
+    """The signed notes of a file: one note, or an anchor's lines of JSON."""
+    if not text.lstrip().startswith("{"):
+        yield text
+        return
+    for line in text.splitlines():
+        if line.strip():
+            try:
+                yield orjson.loads(line)["note"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise Incomplete("The file of checkpoints holds a line that is none.") from error
