@@ -81,6 +81,9 @@ class AuditEntry(Node):
     changes: JSON = strawberry.field(description="Changed fields, each with [before, after].")
     request_id: str | None = strawberry.field(description="The request, as every error names it.")
     leaf_hash: str | None = strawberry.field(description="Its leaf of the tree, in base64; null while it is pending.")
+    entry: str | None = strawberry.field(
+        description="The exact bytes of the leaf, in base64; null while it is pending."
+    )
 
     @classmethod
     def of(cls, shown: Shown, published: int) -> "AuditEntry":
@@ -108,6 +111,7 @@ class AuditEntry(Node):
             changes=JSON(shown.changes),
             request_id=shown.of("request", "id"),
             leaf_hash=b64encode(line.leaf).decode() if line.leaf else None,
+            entry=b64encode(line.entry).decode() if line.entry else None,
         )
 
 
@@ -124,7 +128,7 @@ async def shown_rows(work: Work, rows: Sequence[Any]) -> list[AuditEntry]:
 
 async def entry_of_index(info: Info, index: int) -> AuditEntry | None:
     """The entry, if there is one that the viewer may read."""
-    async with info.context.reading_log() as work:
+    async with info.context.reading_log(index=index) as work:
         row = await reading.entry(work, index)
         return (await shown_rows(work, [row]))[0] if row else None
 
@@ -163,7 +167,7 @@ class AuditQueries:
     ) -> Connection[AuditEntry] | None:
         page = page_of(first, last, after, before, "NEWEST")
         wanted = filter or AuditFilter()
-        async with info.context.reading_log() as work:
+        async with info.context.reading_log(wanted.account or "audit log", filter=_asked(wanted)) as work:
             statement = await reading.entries(work, _filter(wanted), wanted.account)
             keys = keyset(page, [col(AuditRow.logged_at), col(AuditRow.seq)], descending=True)
             rows = await work.fetch(keys.on(statement))
@@ -171,6 +175,11 @@ class AuditQueries:
         return connection(
             page, rows, key=lambda row: (row["logged_at"], row["seq"]), node=lambda row: shown[row["seq"]]
         )
+
+
+def _asked(wanted: AuditFilter) -> list[str]:
+    """By what it was filtered. The values may tell of a person, and would stand in the log in the clear."""
+    return sorted(name for name, value in vars(wanted).items() if value is not None)
 
 
 def _filter(wanted: AuditFilter) -> EntryFilter:

@@ -92,10 +92,21 @@ class Context:
             ) from unavailable
 
     @asynccontextmanager
-    async def reading_log(self) -> AsyncIterator[Work]:
-        """A snapshot of its own, in which all has its number that was written before the call."""
-        await self.system.foundation.ledger.catch_up()
+    async def reading_log(self, target: str = "audit log", **asked: Any) -> AsyncIterator[Work]:
+        """A snapshot of its own, in which all has its number that was written before the call. That the log was read,
+        or could not be, is recorded in it; `asked` says what was asked for."""
+        ledger = self.system.foundation.ledger
+        await ledger.catch_up()
         async with self.system.foundation.view(self.actor, self.origin) as work:
+            work.attempt("audit.read", target)
+            yield work
+            event = work.record(changes=asked)
+        await ledger.append(event)
+
+    @asynccontextmanager
+    async def glancing(self) -> AsyncIterator[Work]:
+        """Statements each for itself, so that what is read is as new as can be."""
+        async with self.system.foundation.glance(self.actor, self.origin) as work:
             yield work
 
     async def batched(self, name: Any, key: Any, load: Callable[[list[Any]], Awaitable[Sequence[Any]]]) -> Any:

@@ -4,6 +4,7 @@ import strawberry
 
 from api.schema.accounts import AccountMutations, AccountQueries
 from api.schema.audit import AuditEntry, AuditQueries
+from api.schema.audit_proofs import AuditProofQueries
 from api.schema.building import make_schema
 from api.schema.credentials import CredentialMutations
 from api.schema.errors import ERRORS
@@ -18,7 +19,15 @@ from api.schema.users import UserMutations
 
 
 @strawberry.type(description="What can be read.")
-class Query(AccountQueries, OrganizationQueries, RepositoryQueries, QuotaQueries, AuditQueries, NodeQueries):
+class Query(
+    AccountQueries,
+    OrganizationQueries,
+    RepositoryQueries,
+    QuotaQueries,
+    AuditQueries,
+    AuditProofQueries,
+    NodeQueries,
+):
     pass
 
 
