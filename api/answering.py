@@ -44,7 +44,7 @@ class TurnedAway(Exception):
         self.detail = detail
 
     def answer(self, request_id: str) -> GraphQLHTTPResponse:
-        error = {"message": self.message, "extensions": {**self.detail, "code": self.code}}
+        error = {"message": self.message, "extensions": {**self.detail, "code": self.code, "requestId": request_id}}
         return {"errors": [error], "extensions": {"requestId": request_id}}
 
 
@@ -102,6 +102,7 @@ def _told(error: GraphQLError, request_id: str) -> Mapping[str, Any]:
         code = "SYNTAX_ERROR" if isinstance(error, GraphQLSyntaxError) else "INVALID_QUERY"
         told["message"] = SUGGESTION.sub("", error.message)
         told["extensions"] = {"code": code, **(error.extensions or {})}
+    told["extensions"] = {**told["extensions"], "requestId": request_id}
     return told
 
 

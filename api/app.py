@@ -3,6 +3,7 @@
 /v2/…, /token        registry.protocol      docker and its kin
 /graphql             api.graphql            POST: operations; GET from a browser: GraphiQL, for who signs in
 /console/…           api.console            what GraphiQL loads
+/audit/…             api.transparency       checkpoints and tiles of the audit log
 /healthz, /readyz    api.operations         alive; ready
 """
 
@@ -12,17 +13,20 @@ from functools import partial
 
 import anyio
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.answering import id_of
 from api.console import console_routes, graphiql_page
 from api.graphql import GraphQLDoor
 from api.operations import health_routes
 from api.requests import RequestRecords
 from api.schema.context import Context
 from api.schema.whole import schema
+from api.transparency import transparency_routes
 from registry.accounts import signing_in
 from registry.actors import ANONYMOUS, Actor
 from registry.errors import Unauthenticated, Unavailable
@@ -95,8 +99,10 @@ def _pages(system: System) -> ASGIApp:
             Route("/graphql/schema.graphql", _schema, methods=["GET"]),
             Route("/", _home, methods=["GET"]),
             *console_routes(),
+            *transparency_routes(system),
             *health_routes(is_ready, partial(warnings, system)),
-        ]
+        ],
+        exception_handlers={HTTPException: _turned_away},
     )
 
 
@@ -121,9 +127,9 @@ class GraphQLOrPage:
         try:
             actor = await self._actor(request)
         except (Unauthenticated, Unavailable) as refusal:
-            return PlainTextResponse(refusal.message, 401, CHALLENGE)
+            return _page_error(request, 401, refusal.message, CHALLENGE)
         if actor.anonymous:
-            return PlainTextResponse("Sign in to use GraphiQL.", 401, CHALLENGE)
+            return _page_error(request, 401, "Sign in to use GraphiQL.", CHALLENGE)
         return graphiql_page()
 
     @asynccontextmanager
@@ -139,6 +145,16 @@ class GraphQLOrPage:
         header = request.headers.get("authorization", "")
         async with self._system.foundation.glance(ANONYMOUS, origin_of(request)) as work:
             return await signing_in.by_header(work, self._system.gate, header)
+
+
+async def _turned_away(request: Request, error: Exception) -> Response:
+    """What the router refuses: an address that is none, or a method that is not served there."""
+    assert isinstance(error, HTTPException)  # noqa: S101
+    return _page_error(request, error.status_code, f"{error.detail}.", error.headers or {})
+
+
+def _page_error(request: Request, status: int, message: str, headers: Mapping[str, str]) -> Response:
+    return PlainTextResponse(f"{message} [request {id_of(request)}]", status, headers)
 
 
 async def _schema(_: Request) -> Response:

@@ -22,6 +22,7 @@ class UserError:
     message: str = strawberry.field(description="A sentence for the person who asked.")
     code: str = strawberry.field(description="A stable code; all are listed in the reference of errors.")
     path: list[str] | None = strawberry.field(description="The input field that is wrong; null if it is none.")
+    request_id: str = strawberry.field(description="The request, by which the audit log is asked for its entry.")
 
 
 @strawberry.type(description="The input is wrong.")
@@ -80,17 +81,18 @@ async def changing(
     except Unauthenticated:
         raise  # nothing that could be mended in the input
     except Refusal as refusal:
-        return None, [shown(refusal)]
+        return None, [shown(refusal, info.context.origin.request_id)]
     finally:
         await info.context.refresh()
     return result, []
 
 
-def shown(refusal: Refusal) -> UserError:
+def shown(refusal: Refusal, request_id: str) -> UserError:
     common: dict[str, Any] = {
         "message": refusal.message,
         "code": refusal.code,
         "path": refusal.detail.get("path"),
+        "request_id": request_id,
     }
     detail = refusal.detail
     match refusal:

@@ -88,7 +88,9 @@ def answer(refusal: Refusal, request_id: str, headers: Mapping[str, str]) -> Res
     if isinstance(refusal, Denied) and scope:
         detail["scope"] = scope
     detail |= {name: value for name, value in refusal.told.items() if name not in UNTOLD}
-    body = {"errors": [{"code": code, "message": refusal.message, "detail": detail}]}
+    # docker and its kin show the message alone, and with it their user finds the entry of the audit log.
+    message = f"{refusal.message} [request {request_id}]"
+    body = {"errors": [{"code": code, "message": message, "detail": detail}]}
     return Response(
         orjson.dumps(body), status, {**VERSION, **headers, **_extra(refusal)}, media_type="application/json"
     )
