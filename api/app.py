@@ -134,7 +134,7 @@ class GraphQLOrPage:
 
     @asynccontextmanager
     async def _session(self, request: Request) -> AsyncIterator[Context]:
-        context = Context(self._system, await self._actor(request), origin_of(request))
+        context = Context(self._system, await self._actor(request), origin_of(request), seen=_last_seen(request))
         try:
             yield context
         finally:
@@ -155,6 +155,12 @@ async def _turned_away(request: Request, error: Exception) -> Response:
 
 def _page_error(request: Request, status: int, message: str, headers: Mapping[str, str]) -> Response:
     return PlainTextResponse(f"{message} [request {id_of(request)}]", status, headers)
+
+
+def _last_seen(request: Request) -> int | None:
+    """Where a client of events was cut off (HTML, 9.2.4)."""
+    last = request.headers.get("last-event-id", "")
+    return int(last) if last.isascii() and last.isdigit() and len(last) < 20 else None
 
 
 async def _schema(_: Request) -> Response:

@@ -2,8 +2,8 @@
 
 GraphQL over HTTP (draft of the GraphQL working group): POST only, JSON only, one operation a request. An
 answer without data is a request error: 400 in `application/graphql-response+json`, but 200 in plain
-`application/json`, as clients from before the draft expect. Queries by GET, batches, uploads and
-subscriptions are not served.
+`application/json`, as clients from before the draft expect. Queries by GET, batches and uploads are not served;
+subscriptions are, as a stream of events (`api.streaming`).
 
 Each operation runs in a `session` of its own, which gives the context its resolvers see. The session is left
 normally once the operation is answered, with errors in fields or without, and by an exception when time ran
@@ -33,6 +33,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from api.answering import TurnedAway, answer_of, broken, id_of, refused
+from api.streaming import EventStream, is_subscription, wants_events
 from registry.errors import Refusal
 
 MAX_BODY_BYTES = 64 * 1024
@@ -61,13 +62,34 @@ class GraphQLDoor(GraphQL[Any, None]):
             await self.reject_websocket(WebSocket(scope, receive, send))
             return
         request = Request(scope, _bounded(receive))
+        response: Response | EventStream
         try:
-            response = await self.run(request)
+            if wants_events(request.headers.get("accept", "")) and request.method == "POST":
+                response = await self._events(request)
+            else:
+                response = await self.run(request)
         except ClientDisconnect:
             return
         except Exception as error:
             response = await self._turn_away(request, error)
         await response(scope, receive, send)
+
+    async def _events(self, request: Request) -> "Response | EventStream":
+        """A subscription as a stream of events. Clients that would take one send the same header with all else."""
+        operation = await self.parse_http_body(self.request_adapter_class(request))
+        if not is_subscription(operation.query or "", operation.operation_name):
+            return await self.run(request)
+        session = self.session(request)
+        context = await session.__aenter__()
+        results = await self.schema.stream(
+            operation.query,
+            variable_values=operation.variables,
+            context_value=context,
+            operation_name=operation.operation_name,
+            operation_extensions=operation.extensions,
+            allowed_operation_types=(OperationType.SUBSCRIPTION,),
+        )
+        return EventStream(request, results, lambda: context.seen, session)
 
     async def _turn_away(self, request: Request, error: Exception) -> Response:
         match error:
@@ -148,7 +170,7 @@ class GraphQLDoor(GraphQL[Any, None]):
                 raise _invalid("The document holds no operation, only fragments.") from None
             raise _invalid("The document holds no operation of the name that 'operationName' gives.") from None
         except InvalidOperationTypeError:
-            raise _invalid("Only queries and mutations are served.") from None
+            raise _invalid("A subscription is served as events: send it with 'Accept: text/event-stream'.") from None
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
         return answer_of(result, id_of(request))

@@ -22,6 +22,7 @@ from registry.accounts.signing_in import Gate
 from registry.accounts.tokens import Tokens
 from registry.actors import SYSTEM, Origin
 from registry.audit.anchors import FileAnchor
+from registry.audit.following import Followers
 from registry.audit.publishing import Publisher
 from registry.audit.recording import Ledger
 from registry.audit.sequencing import Sequencer
@@ -55,6 +56,7 @@ class System:
     tokens: Tokens
     keys: Keys
     sequencer: Sequencer
+    followers: Followers
     generated_password: str | None
 
 
@@ -163,7 +165,7 @@ async def _open(foundation: Foundation, sequencer: Sequencer, keys: Keys) -> Sys
     settings = foundation.settings
     tokens = Tokens(keys.signing, settings.address, settings.registry_host, timedelta(minutes=settings.token_minutes))
     log.info("opened", law=foundation.law.revision, time=foundation.clock.now().isoformat())
-    return System(foundation, gate, tokens, keys, sequencer, generated)
+    return System(foundation, gate, tokens, keys, sequencer, Followers(), generated)
 
 
 def _publisher(settings: Settings, keys: Keys, clock: Clock) -> Publisher:

@@ -83,7 +83,7 @@ async def _run_servers(system: System, public: socket.socket, admin: socket.sock
         async with anyio.create_task_group() as tasks:
             for server, listener in servers:
                 tasks.start_soon(server.serve, [listener])
-            tasks.start_soon(_end_on_signal, [server for server, _ in servers])
+            tasks.start_soon(_end_on_signal, system, [server for server, _ in servers])
         tending.cancel_scope.cancel()
 
 
@@ -95,10 +95,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _end_on_signal(servers: list[uvicorn.Server]) -> None:
-    """The servers finish what they have begun, within their grace."""
+async def _end_on_signal(system: System, servers: list[uvicorn.Server]) -> None:
+    """The servers finish what they have begun, within their grace; who follows the log would have no end of it."""
     await _stop_signal()
     log.info("stopping")
+    system.followers.ended.set()
     for server in servers:
         server.should_exit = True
 

@@ -168,7 +168,7 @@ class AuditQueries:
         page = page_of(first, last, after, before, "NEWEST")
         wanted = filter or AuditFilter()
         async with info.context.reading_log(wanted.account or "audit log", filter=_asked(wanted)) as work:
-            statement = await reading.entries(work, _filter(wanted), wanted.account)
+            statement = await reading.entries(work, filter_of(wanted), wanted.account)
             keys = keyset(page, [col(AuditRow.logged_at), col(AuditRow.seq)], descending=True)
             rows = await work.fetch(keys.on(statement))
             shown = dict(zip((row["seq"] for row in rows), await shown_rows(work, rows), strict=True))
@@ -182,7 +182,7 @@ def _asked(wanted: AuditFilter) -> list[str]:
     return sorted(name for name, value in vars(wanted).items() if value is not None)
 
 
-def _filter(wanted: AuditFilter) -> EntryFilter:
+def filter_of(wanted: AuditFilter) -> EntryFilter:
     return EntryFilter(
         since=wanted.since,
         until=wanted.until,

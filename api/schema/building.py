@@ -39,6 +39,7 @@ class Schema(strawberry.Schema):
 def make_schema(
     query: type,
     mutation: type | None = None,
+    subscription: type | None = None,
     *,
     types: Iterable[type] = (),
     scalars: Mapping[object, ScalarDefinition] | None = None,
@@ -51,6 +52,7 @@ def make_schema(
     schema = Schema(
         query=query,
         mutation=mutation,
+        subscription=subscription,
         types=types,
         extensions=[
             Limits,

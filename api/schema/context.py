@@ -35,6 +35,7 @@ class Context:
     loaders: dict[Any, DataLoader[Any, Any]] = field(default_factory=dict)
     looks: dict[tuple[str, str], Place] = field(default_factory=dict)
     changing: bool = False
+    seen: int | None = None  # of a log that is followed: the last number the client has
 
     def __post_init__(self) -> None:
         self.work = self.system.foundation.view(self.actor, self.origin)

@@ -5,6 +5,7 @@ import strawberry
 from api.schema.accounts import AccountMutations, AccountQueries
 from api.schema.audit import AuditEntry, AuditQueries
 from api.schema.audit_proofs import AuditProofQueries
+from api.schema.audit_tail import AuditSubscriptions
 from api.schema.building import make_schema
 from api.schema.credentials import CredentialMutations
 from api.schema.errors import ERRORS
@@ -45,4 +46,9 @@ class Mutation(
     pass
 
 
-schema = make_schema(Query, Mutation, types=[*ERRORS, AuditEntry], scalars=SCALARS)
+@strawberry.type(description="What can be followed, as a stream of events.")
+class Subscription(AuditSubscriptions):
+    pass
+
+
+schema = make_schema(Query, Mutation, Subscription, types=[*ERRORS, AuditEntry], scalars=SCALARS)
