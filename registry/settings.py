@@ -143,6 +143,10 @@ class Settings(BaseSettings):
     """Bytes an organization may store, where nothing else is set, a unit may follow; unlimited: no limit."""
     audit_publish_seconds: Annotated[int, Field(ge=1, le=60)] = 5
     """How long a numbered audit entry waits at most for a signed checkpoint, in seconds."""
+    audit_archive: Folder | None = None
+    """Folder to which the server writes each month of the audit log that is over; unset: none is archived by itself."""
+    audit_retention_months: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_unlimited)] = None
+    """How many months an archived month stays in the database besides; unlimited: for good."""
     audit_anchor: Folder | None = None
     """File to which each signed checkpoint is added; unset: audit/checkpoints.jsonl under the data folder."""
     audit_reads: Annotated[Literal["all", "denied"], BeforeValidator(_lowered)] = "all"

@@ -3,7 +3,7 @@ database, as the server; beside a running server they meet its embedded one."""
 
 import typer
 
-from api.cli import audit, audit_keys, audit_proofs, doctor, serving, users  # noqa: F401
+from api.cli import audit, audit_forget, audit_keys, audit_proofs, audit_retention, doctor, serving, users  # noqa: F401
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -4,6 +4,7 @@
 all is sound, with 1 when something was tampered with, and with 2 when what was given is not enough to tell.
 """
 
+import gzip
 import os
 import sys
 from base64 import b64encode
@@ -47,7 +48,7 @@ def export(
     ] = False,
 ) -> None:
     """Write the log to a file, oldest first, with the checkpoint it was made under as the last line."""
-    wish = Wish(format, since and since.replace(tzinfo=UTC), personal)
+    wish = Wish(format, since and since.replace(tzinfo=UTC), personal=personal)
 
     async def act(settings: Settings) -> int:
         async with system_of(settings) as system:
@@ -108,11 +109,11 @@ def _of_file(file: Path, keys: list[str], checkpoints: list[Path]) -> Verdict:
     try:
         known = [one for text in keys for one in read_keys(text)]
         outside = [note for path in checkpoints for note in verifying.notes_in(path.read_text())]
-        with file.open("rb") as lines:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
             return verifying.verify(lines, known, outside)
     except (KeyInvalid, Incomplete) as error:
         return Verdict(INCOMPLETE, str(error))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         return Verdict(INCOMPLETE, f"What was given cannot be read: {error}")
 
 
@@ -162,7 +163,8 @@ def _told(verdict: Verdict, file: Path | None) -> str:
     what = "The log in the database" if file is None else str(file)
     if verdict.status != SOUND:
         return f"{what} is {STATUS[verdict.status]}. {verdict.sentence}"
-    span = f", numbered {verdict.since} to {verdict.size - 1}" if verdict.entries else ""
+    end = verdict.since + verdict.entries
+    span = f", numbered {verdict.since} to {end - 1}, of {verdict.size}" if verdict.entries else f" of {verdict.size}"
     times = f"{verdict.first_at or '…'} to {verdict.last_at}" if verdict.last_at else "none"
     lines = [
         f"{what} is sound.",

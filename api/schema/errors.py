@@ -76,7 +76,7 @@ async def changing(
     """Runs one change in a transaction of its own; afterwards the operation reads what has become of it."""
     try:
         async with info.context.begin() as work:
-            work.stated = stated(change)
+            work.stated = stated(change.reason)
             result = await act(work)
     except Unauthenticated:
         raise  # nothing that could be mended in the input

@@ -24,9 +24,9 @@ class Change:
     )
 
 
-def stated(change: Change) -> str | None:
+def stated(reason: str | None) -> str | None:
     """The reason as a line of text; None where none was given. Raises `ReasonTooLong`."""
-    line = UNSEEN.sub(" ", change.reason or "").strip()
+    line = UNSEEN.sub(" ", reason or "").strip()
     if len(line) > LONGEST:
         raise ReasonTooLong(
             f"A reason has at most {LONGEST} characters; this one has {len(line)}. Put the rest where it can be linked "

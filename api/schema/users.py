@@ -9,7 +9,7 @@ from api.schema.context import Info
 from api.schema.errors import UserError, changing
 from api.schema.reasons import Change
 from api.schema.scalars import Node
-from registry.accounts import managing
+from registry.accounts import forgetting, managing
 from registry.accounts.tables import User as UserRow
 from registry.identifiers import show_id
 
@@ -61,6 +61,11 @@ class ResumeUserInput(Change):
     user: str = strawberry.field(description="The user's name.")
 
 
+@strawberry.input(description="Whom to forget.")
+class ForgetUserInput(Change):
+    user: str = strawberry.field(description="The user's name.")
+
+
 @strawberry.type(description="The user, or why nothing was done.")
 class UserPayload:
     user: User | None = strawberry.field(description="The user after the change; null if it was refused.")
@@ -99,4 +104,12 @@ class UserMutations:
         user, errors = await changing(
             info, input, lambda work: managing.suspend_user(work, input.user, suspended=False)
         )
+        return UserPayload(user=User.of(user) if user else None, errors=errors)
+
+    @strawberry.mutation(
+        description="Forgets a person for good: ends all they may do, and makes unreadable what tells of them, in the "
+        "audit log too. For owners."
+    )
+    async def forget_user(self, info: Info, input: ForgetUserInput) -> UserPayload:
+        user, errors = await changing(info, input, lambda work: forgetting.forget_user(work, input.user))
         return UserPayload(user=User.of(user) if user else None, errors=errors)

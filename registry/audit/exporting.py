@@ -12,6 +12,7 @@ from typing import Any
 
 from registry.actors import SYSTEM, Origin
 from registry.audit import formats, reading, sealing, tiling
+from registry.audit.formats import Span
 from registry.audit.sequencing import Sequencer
 from registry.audit.showing import Shown, numbered, show
 from registry.errors import Unavailable
@@ -42,10 +43,11 @@ class NotSigned(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """`since` and `until` bound the entries by the log's time; `personal` opens what is sealed."""
+    """`since` and `until` bound the entries by the log's time, `until` exclusively; `personal` opens what is sealed."""
 
     format: Format = Format.JSONL
     since: datetime | None = None
+    until: datetime | None = None
     personal: bool = False
 
 
@@ -69,20 +71,27 @@ async def export(foundation: Foundation, sequencer: Sequencer, wish: Wish) -> As
 
 
 async def lines(work: Work, checkpoint: Any, wish: Wish) -> AsyncIterator[bytes]:
+    """Of the snapshot that the work looks at."""
     size, origin = checkpoint["size"], checkpoint["origin"]
     began = wish.since or await work.fetchval(BEGINNING)
-    first = size if began is None else await work.fetchval(FIRST, began)
-    first = min(size, size if first is None else first)
+    first = await _first_from(work, began, size)
+    end = size if wish.until is None else await _first_from(work, wish.until, size)
     form = _form(wish, origin)
-    last_at, last = began, -1
-    while last + 1 < size and last_at is not None:
-        rows = await work.fetch(ROWS, last_at, last, size, BATCH)
+    last_at, last = began, first - 1
+    while last + 1 < end and last_at is not None:
+        rows = await work.fetch(ROWS, last_at, last, end, BATCH)
         if not rows:
             break
         for line in await form(work, rows):
             yield line
         last_at, last = rows[-1]["logged_at"], rows[-1]["seq"]
-    yield await _last_line(work, checkpoint, wish.format, first)
+    yield await _last_line(work, checkpoint, wish.format, first, end)
+
+
+async def _first_from(work: Work, moment: datetime | None, size: int) -> int:
+    """The number of the first entry from that time on; the size of the log under the checkpoint if there is none."""
+    found: int | None = None if moment is None else await work.fetchval(FIRST, moment)
+    return size if found is None else min(found, size)
 
 
 Form = Callable[[Work, Any], Any]
@@ -128,12 +137,20 @@ def _personal(shown: Shown, key: bytes | None) -> bytes:
     return text if key is None else formats.personal_line(text, dict(shown.private), key)
 
 
-async def _last_line(work: Work, checkpoint: Any, format: Format, first: int) -> bytes:
+async def _last_line(work: Work, checkpoint: Any, format: Format, first: int, end: int) -> bytes:
     note, size, origin = checkpoint["note"], checkpoint["size"], checkpoint["origin"]
     if format is Format.OCSF:
         return formats.ocsf_checkpoint(note, origin, size, int(checkpoint["at"].timestamp() * 1000))
     if format is Format.CLOUDEVENTS:
         return formats.cloud_checkpoint(note, origin, size)
+    return formats.checkpoint_line(note, await _span(work, first, end, size))
+
+
+async def _span(work: Work, first: int, end: int, size: int) -> Span:
     tree = await reading.tree(work)
     before = tiles.compact_range(first, await tiling.read_tiles(work.fetch, tree, tiles.tiles_for_range(first)))
-    return formats.checkpoint_line(note, first, before)
+    if end == size:
+        return Span(first, before)
+    spots = tiles.tiles_for_consistency(end, size)
+    proof = tiles.consistency_proof(end, size, await tiling.read_tiles(work.fetch, tree, spots))
+    return Span(first, before, end, proof)

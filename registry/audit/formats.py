@@ -6,6 +6,7 @@ as anybody can read it. Every line follows from the entry alone, so whoever veri
 
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -41,11 +42,24 @@ def personal_line(line: bytes, private: dict[str, Any], key: bytes) -> bytes:
     return line[:-2] + b"," + more[1:] + b"\n"
 
 
-def checkpoint_line(note: str, since: int = 0, before: Sequence[bytes] = ()) -> bytes:
-    """The last line. Of an export that begins later, `before` are the perfect subtrees of what is left out."""
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which part of the log under its checkpoint is exported. `before` are the perfect subtrees of what is left out at
+    the beginning, `consistency` proves that the log up to `to` is the beginning of that under the checkpoint."""
+
+    since: int = 0
+    before: Sequence[bytes] = ()
+    to: int | None = None
+    consistency: Sequence[bytes] = ()
+
+
+def checkpoint_line(note: str, span: Span) -> bytes:
+    """The last line."""
     told: dict[str, Any] = {"checkpoint": note}
-    if since:
-        told |= {"from": since, "before": [b64encode(one).decode() for one in before]}
+    if span.since:
+        told |= {"from": span.since, "before": [b64encode(one).decode() for one in span.before]}
+    if span.to is not None:
+        told |= {"to": span.to, "consistency": [b64encode(one).decode() for one in span.consistency]}
     return orjson.dumps(told) + b"\n"
 
 

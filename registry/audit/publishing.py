@@ -6,7 +6,7 @@ signed from then on, entries are still accepted and numbered, and it is said whe
 operator opens a new log.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -135,7 +135,17 @@ class Publisher:
         self.standing.fork = sentence
 
 
-def system_body(action: str, target: str, now: datetime, reason: str | None = None, **changes: object) -> bytes:
+def system_body(
+    action: str,
+    target: str,
+    now: datetime,
+    reason: str | None = None,
+    *,
+    stated: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> bytes:
     """The body of an entry that the log makes about itself."""
-    event = Event(now, action, Outcome.ALLOWED, SYSTEM, Origin(), target, reason=reason, changes=changes)
+    event = Event(
+        now, action, Outcome.ALLOWED, SYSTEM, Origin(), target, reason=reason, stated=stated, changes=changes or {}
+    )
     return bodies.encode(event, b"", None, None, {})

@@ -31,8 +31,8 @@ LINE: tuple[Any, ...] = (
 )
 # The time of the entries around one: a tile's last is the next one's first.
 AROUND = """
-    SELECT (SELECT last_at FROM audit_tile WHERE level = 0 AND idx = $1 - 1) AS since,
-        (SELECT last_at FROM audit_tile WHERE level = 0 AND idx = $1) AS until
+    SELECT (SELECT last_at FROM audit_tile WHERE level = 0 AND idx = $1::bigint - 1) AS since,
+        (SELECT last_at FROM audit_tile WHERE level = 0 AND idx = $1::bigint) AS until
 """
 BY_INDEX = """
     SELECT seq, logged_at, leaf, entry, account_id FROM audit_log
@@ -44,7 +44,7 @@ USER = "SELECT id FROM users WHERE name = $1"
 SUBJECTS_OF_ACCOUNT = """
     SELECT subject FROM audit_subject
     WHERE wrapped IS NOT NULL AND ($1::uuid IS NULL OR subject LIKE 'strangers:%'
-        OR subject IN (SELECT 'user:' || replace(id::text, '-', '') FROM users WHERE account_id = $1))
+        OR subject IN (SELECT 'user:' || replace(id::text, '-', '') FROM users WHERE account_id = $1 OR platform_admin))
 """
 
 

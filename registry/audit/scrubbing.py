@@ -84,13 +84,13 @@ class Scrubber:
     async def _entries_and_tiles(self, tree: Tree, wanted: dict[int, Any]) -> None:
         async for rows in self._batches():
             if rows[0]["seq"] != self.run.next:
-                await self._dropped(rows[0]["seq"], wanted)
+                await self._dropped(rows[0]["seq"], tree, wanted)
             for row in rows:
                 self._take(row)
-            await self._grow(wanted)
+            await self._grow(tree, wanted)
             await asyncio.sleep(self._rest)
         if self.run.next < tree.size:
-            await self._dropped(tree.size, wanted)
+            await self._dropped(tree.size, tree, wanted)
 
     async def _batches(self) -> AsyncIterator[Sequence[Any]]:
         at, last = BEGINNING, -1
@@ -114,7 +114,7 @@ class Scrubber:
         self.run.take(index, row["leaf"], wrapped.logged_at.encode(), within, organization)
         self._entries += 1
 
-    async def _dropped(self, end: int, wanted: dict[int, Any]) -> None:
+    async def _dropped(self, end: int, tree: Tree, wanted: dict[int, Any]) -> None:
         """Takes the leaves up to `end` from their tiles, if a dropped month explains why the entries are not here."""
         spans = [(row["first_seq"], row["last_seq"]) for row in await self._fetch(DROPPED)]
         while self.run.next < end:
@@ -122,7 +122,7 @@ class Scrubber:
             if not any(first <= index <= last for first, last in spans):
                 raise Tampered(f"Entry {index} is missing.", index)
             found = await self._fetch(LEAVES, index // 256)
-            data = found[0]["data"] if found else (await tiling.tree_of(self._fetch)).edge[0]
+            data = found[0]["data"] if found else tree.edge[0]
             leaves = [data[place : place + HASH_BYTES] for place in range(0, len(data), HASH_BYTES)]
             taken = leaves[index % 256 : min(256, end - index + index % 256)]
             if not taken:
@@ -130,26 +130,30 @@ class Scrubber:
             self.run.leaves += taken
             self.run.next += len(taken)
             self.run.since = self.run.next  # what an organization counted before is not known from here on
-            await self._grow(wanted)
+            await self._grow(tree, wanted)
 
-    async def _grow(self, wanted: dict[int, Any]) -> None:
+    async def _grow(self, tree: Tree, wanted: dict[int, Any]) -> None:
         """Into the tree, and every tile that becomes full is held against the one in the database."""
-        leaves = list(self.run.leaves)
-        compare(self.run, wanted)
-        growth = tiles.grow(self._growth.size, self._growth.edge, leaves)
+        growth = tiles.grow(self._growth.size, self._growth.edge, self.run.leaves)
         for level, index, data in growth.full:
             found = await self._fetch(TILE, level, index)
             if not found or found[0]["data"] != data:
-                first = index << 8 * (level + 1)
-                raise Tampered(f"Tile {index} of level {level} is not made of the entries from {first} on.", first)
+                raise _unlike(level, index, data, found[0]["data"] if found else b"")
             self._tiles += 1
         self._growth = growth
+        if growth.size == tree.size:
+            self._check_edge(tree)
+        compare(self.run, wanted)
+
+    def _check_edge(self, tree: Tree) -> None:
+        for level, data in enumerate(tree.edge):
+            ours = self._growth.edge[level] if level < len(self._growth.edge) else b""
+            if data != ours:
+                raise _unlike(level, tree.size >> 8 * (level + 1), ours, data)
 
     async def _end(self, tree: Tree) -> None:
         if self.run.next > tree.size:
             raise Tampered(f"Entry {tree.size} is not in the tree.", tree.size)
-        if [data for data in self._growth.edge if data] != [data for data in tree.edge if data]:
-            raise Tampered("The tree's edge is not made of the last entries.", self.run.next >> 8 << 8)
         if (await self._fetch(TILES))[0]["count"] != self._tiles:
             raise Tampered("There are tiles of entries that do not exist.", tree.size)
         for row in await self._fetch(HEADS):
@@ -161,6 +165,14 @@ class Scrubber:
         verdict.keys, verdict.origin = tuple(map(str, keys)), keys[0].name
         verdict.last_at = self.run.last_at.decode() or None
         return verdict
+
+
+def _unlike(level: int, index: int, made: bytes, found: bytes) -> Tampered:
+    """A tile that is not what the entries make it. The first hash that differs tells where to look."""
+    places = range(0, max(len(made), len(found)), HASH_BYTES)
+    place = next(at for at in places if made[at : at + HASH_BYTES] != found[at : at + HASH_BYTES]) // HASH_BYTES
+    first = (index * 256 + place) << 8 * level
+    return Tampered(f"Tile {index} of level {level} is not made of the entries from {first} on.", first)
 
 
 def _check_head(organization: UUID, number: int, run: Run) -> None:

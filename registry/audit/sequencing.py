@@ -77,7 +77,7 @@ class Sequencer:
     def __init__(self, dsn: str, clock: Clock, telemetry: Telemetry, publisher: Publisher) -> None:
         self.publisher = publisher
         self.backlog = Backlog()
-        self._dsn = dsn
+        self.dsn = dsn
         self._clock = clock
         self._telemetry = telemetry
         self._connection: Connection | None = None
@@ -189,7 +189,7 @@ class Sequencer:
             return now
         if not self._behind and tree.last_at - now > CLOCK_SLACK:
             self._behind = True
-            told = system_body("audit.clock", "clock", now, None, time=[tree.last_at, now])
+            told = system_body("audit.clock", "clock", now, changes={"time": [tree.last_at, now]})
             await connection.execute(RECORD, told)
         return tree.last_at
 
@@ -228,7 +228,7 @@ class Sequencer:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=60)
+            self._connection = await asyncpg.connect(self.dsn, timeout=5, command_timeout=60)
             await prepare(self._connection, SEQUENCER_ROLE)
         return self._connection
 
@@ -249,7 +249,7 @@ def _admitted(body: bytes, at: datetime) -> tuple[bytes, dict[str, Any], str | N
             raise ValueError("a column cannot hold it")
         return body, event, event.get("scope", {}).get("organization")
     except (ValueError, KeyError, TypeError, AttributeError):
-        told = system_body("audit.unreadable", digest_of(body), at, None, size=[None, len(body)])
+        told = system_body("audit.unreadable", digest_of(body), at, changes={"size": [None, len(body)]})
         return told, orjson.loads(told), None
 
 

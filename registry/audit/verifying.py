@@ -21,7 +21,7 @@ from registry.audit.entries import EntryInvalid, Wrapped, columns_of, unwrap
 from registry.audit.formats import json_line_of
 from registry.transparency import checkpoints
 from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
-from registry.transparency.merkle import CompactRange, leaf_hash
+from registry.transparency.merkle import CompactRange, leaf_hash, verify_consistency
 from registry.transparency.notes import NoteInvalid, VerifierKey, open_note
 
 SOUND, TAMPERED, INCOMPLETE = 0, 1, 2
@@ -176,14 +176,15 @@ def _concluded(
         raise Tampered(f"Entry {since} is missing: the export begins with entry {run.since}.", since)
     if since:
         run.tree = _before(last, since)
-    if run.next < checkpoint.size:
-        raise Tampered(f"Entry {run.next} is missing: the checkpoint covers {checkpoint.size} entries.", run.next)
-    if run.next > checkpoint.size:
-        raise Tampered(f"Entry {checkpoint.size} is not under the checkpoint.", checkpoint.size)
+    end = last.get("to", checkpoint.size)
+    if run.next < end:
+        raise Tampered(f"Entry {run.next} is missing: the export goes to {end - 1}.", run.next)
+    if run.next > end or end > checkpoint.size:
+        raise Tampered(f"Entry {end} is not under the checkpoint.", end)
     compare(run, wanted)
-    if run.tree.root() != checkpoint.root:
-        raise Tampered(_narrowed(since, checkpoint, wanted), since)
-    if larger := [size for size in wanted if size > checkpoint.size]:
+    if not _leads_to(run.tree, checkpoint, last):
+        raise Tampered(_narrowed(since, end, wanted), since)
+    if "to" not in last and (larger := [size for size in wanted if size > checkpoint.size]):
         raise Incomplete(
             f"A checkpoint kept elsewhere covers {max(larger)} entries, the export {checkpoint.size}: it is older than "
             "that checkpoint, or its end was removed. Make a fresh export."
@@ -218,11 +219,23 @@ def compare(run: Run, wanted: dict[int, list[Checkpoint]]) -> None:
                 )
 
 
-def _narrowed(since: int, checkpoint: Checkpoint, wanted: dict[int, list[Checkpoint]]) -> str:
-    agreed = max((size for size in wanted if size <= checkpoint.size), default=since)
+def _leads_to(tree: CompactRange, checkpoint: Checkpoint, last: dict[str, Any]) -> bool:
+    """Whether the tree is the one of the checkpoint, or proven to be its beginning."""
+    if tree.size == checkpoint.size:
+        return tree.root() == checkpoint.root
+    try:
+        hashes = [b64decode(one, validate=True) for one in last.get("consistency", ())]
+        verify_consistency(tree.size, checkpoint.size, hashes, tree.root(), checkpoint.root)
+    except (ValueError, TypeError):
+        return tree.size == 0
+    return True
+
+
+def _narrowed(since: int, end: int, wanted: dict[int, list[Checkpoint]]) -> str:
+    agreed = max((size for size in wanted if since <= size <= end), default=since)
     return (
-        f"The entries are not those that the checkpoint was signed for: one from {agreed} to {checkpoint.size - 1} was "
-        "changed together with all that is derived from it."
+        f"The entries are not those that the checkpoint was signed for: one from {agreed} to {end - 1} was changed "
+        "together with all that is derived from it."
     )
 
 
@@ -253,7 +266,7 @@ def known_elsewhere(notes: Iterable[str], keys: Sequence[VerifierKey]) -> dict[i
 def _last_line(line: bytes) -> dict[str, Any]:
     try:
         told = orjson.loads(line)
-        if isinstance(told["checkpoint"], str) and isinstance(told.get("from", 0), int):
+        if isinstance(told["checkpoint"], str) and all(isinstance(told.get(name, 0), int) for name in ("from", "to")):
             return dict(told)
     except (ValueError, KeyError, TypeError):
         pass

@@ -146,9 +146,12 @@ async def ask(client: httpx2.AsyncClient, query: str, **variables: Any) -> dict[
 
 
 def only_error(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without the request's id, which each has and the whole answer too."""
     (error,) = answer["errors"]
     assert isinstance(error, dict)
-    return error
+    extensions = dict(error["extensions"])
+    assert extensions.pop("requestId") == answer["extensions"]["requestId"]
+    return {**error, "extensions": extensions}
 
 
 # Media types and statuses

@@ -114,7 +114,7 @@ RELIED_ON = [
     '{ repositories(filter: {organization: "a"}, orderBy: {field: NAME, direction: DESC}) { totalCount } }',
     """
     { auditLog(first: 1, filter: {action: "image.pull", outcome: DENIED}) { nodes {
-        index time action outcome reason actor { name } client target changes requestId sealed
+        index state time action outcome reason actor { name } client source target changes requestId
     } } }
     """,
     '{ quotas(scope: {account: "a"}) { key limit used } }',

@@ -10,7 +10,7 @@ import asyncpg
 from registry import migrating
 from registry.settings import Settings
 from registry.storage import embedded
-from registry.storage.database import prepare
+from registry.storage.database import SEQUENCER_ROLE, prepare
 from registry.system import System, running
 from registry.telemetry import configure
 from tests.support.server import PASSWORD, Server
@@ -24,13 +24,16 @@ def address_of(server: Server) -> str:
 
 
 @asynccontextmanager
-async def opened(dsn: str, *, as_app: bool = False) -> AsyncIterator[asyncpg.Connection]:
-    """A connection as the owner of everything, or as the role the server works under."""
+async def opened(dsn: str, *, as_app: bool = False, as_sequencer: bool = False) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as the owner of everything, or as one of the roles the server works under."""
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
         if as_app:
             await prepare(connection)
             assert await connection.fetchval("SELECT current_user") == "tidewaiter_app"
+        if as_sequencer:
+            await prepare(connection, SEQUENCER_ROLE)
+            assert await connection.fetchval("SELECT current_user") == "tidewaiter_sequencer"
         yield connection
     finally:
         await connection.close(timeout=10)

@@ -1,6 +1,8 @@
 """Each change, push, pull and refusal, through both doors: one entry, in the words of the reference, and no secret."""
 
+import base64
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import httpx2
 import pytest
 
 from tests.support import log, recorded, world
+from tests.support.actions import documented
 from tests.support.books import address_of, opened
 from tests.support.handmade import Door, digest_of, knocking, manifest_of
 from tests.support.meters import limit
@@ -18,6 +21,7 @@ from tests.support.server import Server
 from tests.support.world import Person, Tenant
 
 CLIENT = "a client of its own/1.0"
+BASE64 = re.compile(r"(?<=\")[A-Za-z0-9+/]{40,}={0,2}(?=\")")
 SELECT = {"createAccessKey": "accessKey { id } secret", "createLoginCommand": "docker"}
 
 
@@ -63,7 +67,8 @@ class Walk:
     done: frozenset[str]
     secrets: tuple[str, ...]
     people: tuple[str, ...]
-    boss: Person
+    forgotten: str
+    mark: str
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +91,7 @@ async def walk(tidewaiter: Server) -> Walk:
         for node in await recorded.entries_of(tidewaiter, answer):
             assert (node["statedReason"], node["reason"]) == (reason, reason), mutation
         assert await by_reason(tidewaiter, reason) == [action for action, _ in expected]
+        assert {action for action, _ in expected} == documented()[mutation]
         done.add(mutation)
         return gave
 
@@ -96,12 +102,15 @@ async def walk(tidewaiter: Server) -> Walk:
     await changes("setPassword", boss, ("user.set_password", worker), user=worker, password=third)
     await changes("suspendUser", boss, ("user.suspend", worker), user=worker)
     await changes("resumeUser", boss, ("user.resume", worker), user=worker)
+    gone = f"gone-{mark}"
+    await world.change(tidewaiter, "createUser", by=boss, account=a, name=gone, password=third)
+    erased = ("audit.subject_erased", f"forgotten-{await short_id(tidewaiter, boss, gone)}")
+    await changes("forgetUser", boss, erased, user=gone)
     await changes("suspendAccount", admin, ("account.suspend", a), account=a)
     await changes("resumeAccount", admin, ("account.resume", a), account=a)
     key = await changes("createAccessKey", boss, ("access_key.create", "deploy"), name="deploy")
     planted.append(key["secret"])
-    gone = key["accessKey"]["id"]
-    await changes("revokeAccessKey", boss, ("access_key.revoke", "deploy"), accessKey=gone)
+    await changes("revokeAccessKey", boss, ("access_key.revoke", "deploy"), accessKey=key["accessKey"]["id"])
     login = await changes("createLoginCommand", boss, ("login.create", owner))
     planted.append(next(word for word in login["docker"].replace("'", " ").split() if word.startswith("tw_")))
     await changes("createOrganization", boss, ("organization.create", a), name=a)
@@ -129,7 +138,15 @@ async def walk(tidewaiter: Server) -> Walk:
     strange = f"stranger-{mark}"
     planted += await signed_in_and_failed(tidewaiter, boss, strange)
     await refusals_that_name(tidewaiter, boss, worker, far, strange)
-    return Walk(frozenset(done), tuple(planted), (owner, worker, far, strange), boss)
+    return Walk(frozenset(done), tuple(planted), (owner, worker, far, strange), gone, mark)
+
+
+async def short_id(tidewaiter: Server, boss: Person, name: str) -> str:
+    """The end of the user's id."""
+    query = "{ viewer { account { users(first: 9) { nodes { id name } } } } }"
+    told = await tidewaiter.graphql(query, user=boss.name, password=boss.password)
+    users = told["data"]["viewer"]["account"]["users"]["nodes"]
+    return str(next(user["id"] for user in users if user["name"] == name))[-12:]
 
 
 async def by_reason(tidewaiter: Server, reason: str) -> list[str]:
@@ -185,21 +202,112 @@ async def test_every_mutation_leaves_its_entries_with_the_reason_that_was_given(
     assert walk.done == {field["name"] for field in schema["data"]["__schema"]["mutationType"]["fields"]}
 
 
-async def test_no_secret_stands_in_an_entry(tidewaiter: Server, walk: Walk, books: asyncpg.Connection) -> None:
-    shown = tidewaiter.command("audit", "list", "--json", "-n", "10000").stdout
-    assert walk.boss.name in shown
+@pytest.fixture(scope="module")
+def exported(tidewaiter: Server, walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """All that leaves the log by the operator's hand, by format; what is in Base64 stands beside it in the clear."""
+    assert walk.done
+    folder, shown = tmp_path_factory.mktemp("exports"), {}
+    for name, options in {"jsonl": [], "opened": ["--personal"], "ocsf": [], "cloudevents": []}.items():
+        path, kind = folder / name, "jsonl" if name == "opened" else name
+        came = tidewaiter.command("audit", "export", "--format", kind, "--output", str(path), *options)
+        assert came.returncode == 0, came.stderr
+        text = path.read_text()
+        shown[name] = text + "".join(base64.b64decode(one).decode("utf-8", "replace") for one in BASE64.findall(text))
+    shown["list"] = tidewaiter.command("audit", "list", "--json", "-n", "10000").stdout
+    return shown
+
+
+async def test_no_secret_stands_in_an_entry(
+    tidewaiter: Server, walk: Walk, books: asyncpg.Connection, exported: dict[str, str]
+) -> None:
+    assert await log.mentions(books, f"ticket {walk.mark}") > len(walk.done)
+    assert all(f"ticket {walk.mark}" in text for text in exported.values())
     for secret in walk.secrets:
         assert await log.mentions(books, secret) == 0
-        assert secret not in shown
+        assert [name for name, text in exported.items() if secret in text] == []
         assert secret not in tidewaiter.output
 
 
-async def test_no_person_stands_in_an_entry_by_name(tidewaiter: Server, walk: Walk, books: asyncpg.Connection) -> None:
-    """Those who may read see the names all the same, also such as are nobody's."""
-    shown = tidewaiter.command("audit", "list", "--json", "-n", "10000").stdout
+async def test_no_person_stands_in_an_entry_by_name(
+    walk: Walk, books: asyncpg.Connection, exported: dict[str, str]
+) -> None:
+    """Those who may read see the names all the same, also such as are nobody's, until they are forgotten."""
     for name in walk.people:
-        assert await log.mentions(books, name) == 0, await log.events(books)
-        assert name in shown
+        assert await log.mentions(books, name) == 0
+        assert name not in exported["jsonl"]
+        assert name in exported["list"]
+    assert await log.mentions(books, walk.forgotten) == 0
+    assert [name for name, text in exported.items() if walk.forgotten in text] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("  two words ", "two words"),
+        ("one line\r\nanother\x1b[2J\u202e", "one line another [2J"),
+        ("\t\n", None),
+        ("", None),
+        (None, None),
+        ("ü" * 500, "ü" * 500),
+    ],
+    ids=str,
+)
+async def test_a_reason_is_kept_as_one_line(tidewaiter: Server, acme: Tenant, given: str, kept: str | None) -> None:
+    answer, gave = await mutate(tidewaiter, "createAccessKey", acme.owner, name="ci", reason=given)
+    assert gave["errors"] == []
+    (entry,) = await recorded.entries_of(tidewaiter, answer)
+    assert (entry["statedReason"], entry["reason"]) == (kept, kept)
+
+
+async def test_a_reason_that_is_too_long_is_refused_and_nothing_is_done(tidewaiter: Server, acme: Tenant) -> None:
+    place = {"organization": acme.organization, "name": "unreasonable"}
+    answer, gave = await mutate(tidewaiter, "createRepository", acme.owner, **place, reason="x" * 501)
+    (error,) = gave["errors"]
+    assert (error["code"], error["path"]) == ("REASON_TOO_LONG", ["reason"])
+    assert "500" in error["message"]
+    assert await recorded.entries_of(tidewaiter, answer) == []
+    _, gave = await mutate(tidewaiter, "deleteRepository", acme.owner, **place)
+    assert [one["code"] for one in gave["errors"]] == ["NOT_FOUND"]
+
+
+async def test_a_refusal_keeps_the_reason_of_who_was_refused(tidewaiter: Server, acme: Tenant) -> None:
+    reader = await world.user(acme, "reader", level="READ")
+    place = {"organization": acme.organization, "name": "web"}
+    answer, _ = await mutate(tidewaiter, "deleteRepository", reader, **place, reason="tidying up")
+    (entry,) = await recorded.entries_of(tidewaiter, answer)
+    assert (entry["outcome"], entry["statedReason"]) == ("DENIED", "tidying up")
+    assert "you hold READ" in entry["reason"]
+
+
+async def test_what_a_manifest_is_stands_in_its_entries(
+    tidewaiter: Server, acme: Tenant, books: asyncpg.Connection
+) -> None:
+    web = f"{acme.organization}/web"
+    async with knocking(tidewaiter, acme.owner) as door:
+        await door.push_blob(web, b"{}")
+        image = manifest_of(b"{}")
+        digest = digest_of(image)
+        address = f"/v2/{web}/manifests/{digest}"
+        kind = json.loads(image)["mediaType"]
+        put = await door.put(f"{address}?tag=a&tag=b", content=image, headers={"Content-Type": kind})
+        assert put.status_code == 201
+        assert (await door.get(f"/v2/{web}/manifests/a")).status_code == 200
+        _, gave = await mutate(
+            tidewaiter, "createTag", acme.owner, organization=acme.organization, repository="web", source="a", name="c"
+        )
+        assert gave["errors"] == []
+        assert (await door.delete(address)).status_code == 202
+        assert (await door.delete(f"/v2/{web}/blobs/{digest_of(b'{}')}")).status_code == 202
+    manifest = {"digest": digest, "bytes": len(image), "media_type": kind}
+    found = [one for one in await log.events(books) if one.get("target", {}).get("name", "").startswith(web)]
+    assert [(one["action"], one["target"]) for one in found if one["action"] != "repository.create"] == [
+        ("image.push", {"name": f"{web}:a", **manifest}),
+        ("tag.create", {"name": f"{web}:b", **manifest}),
+        ("image.pull", {"name": f"{web}:a", **manifest}),
+        ("tag.create", {"name": f"{web}:c", **manifest}),
+        ("image.delete", {"name": f"{web}@{digest}", **manifest}),
+        ("blob.delete", {"name": f"{web}@{digest_of(b'{}')}", "digest": digest_of(b"{}"), "bytes": 2}),
+    ]
 
 
 async def test_a_refused_change_leaves_its_refusal_alone(

@@ -15,7 +15,7 @@ QUERY = """
         auditLog(filter: $filter, first: $first, last: $last, after: $after, before: $before) {
             nodes {
                 id index time action outcome reasonCode reason actor { kind name accessKey } client source target
-                digest changes requestId sealed
+                digest sizeBytes changes requestId leafHash
             }
             pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
         }
@@ -35,13 +35,17 @@ async def page(tidewaiter: Server, who: Person | None, **asked: Any) -> tuple[li
 async def whole(
     tidewaiter: Server, who: Person | None, filter: dict[str, Any] | None = None, size: int = 100
 ) -> list[Node]:
-    """Page after page, newest first."""
+    """Page after page, newest first, without what the asking itself leaves."""
     nodes, after, more = list[Node](), None, True
     while more:
         found, info = await page(tidewaiter, who, filter=filter, first=size, after=after)
         nodes += found
         after, more = info["endCursor"], info["hasNextPage"]
-    return nodes
+    return told(nodes)
+
+
+def told(nodes: list[Node]) -> list[Node]:
+    return [node for node in nodes if (node["action"], node["outcome"]) != ("audit.read", "ALLOWED")]
 
 
 async def refused(tidewaiter: Server, who: Person | None, filter: dict[str, Any] | None = None) -> str:
@@ -141,12 +145,12 @@ async def test_pages_stay_as_they_were_while_entries_arrive(tidewaiter: Server, 
         assert (await door.get(f"/v2/{acme.organization}/web/manifests/1.0")).status_code == 200
         nodes, info = await page(tidewaiter, acme.owner, first=4, after=info["endCursor"])
         found, pages = found + nodes, pages + 1
-    assert found == before
-    assert pages == -(-len(before) // 4)
+    assert told(found) == before
+    assert pages >= len(before) / 4
     arrived, info = await page(tidewaiter, acme.owner, last=100, before=newest)
-    assert [node["action"] for node in arrived] == ["image.pull"] * (pages - 1)
+    assert [node["action"] for node in told(arrived)] == ["image.pull"] * (pages - 1)
     assert (info["hasNextPage"], info["hasPreviousPage"]) == (True, False)
-    assert await whole(tidewaiter, acme.owner) == arrived + before
+    assert await whole(tidewaiter, acme.owner) == told(arrived) + before
 
 
 async def test_newest_first_and_numbers_in_step(tidewaiter: Server, acme: Tenant) -> None:
@@ -174,9 +178,8 @@ async def test_who_does_not_own_the_account_reads_nothing(tidewaiter: Server, ac
     person = await world.user(acme, f"curious-{str(level).lower()}", level=level)
     for filter in (None, {"account": acme.account}, {"account": "admin"}):
         assert await refused(tidewaiter, person, filter) in {"DENIED", "NOT_FOUND"}
-    told = await whole(tidewaiter, acme.owner, {"actor": person.name})
-    looks = [node for node in told if node["target"] == acme.account]
-    assert [(node["action"], node["outcome"]) for node in looks] == [("account.view_audit", "DENIED")] * 2
+    looks = await whole(tidewaiter, acme.owner, {"actor": person.name})
+    assert [(node["action"], node["outcome"]) for node in looks] == [("audit.read", "DENIED")] * 2
 
 
 async def test_nobody_reads_nothing(tidewaiter: Server, acme: Tenant) -> None:

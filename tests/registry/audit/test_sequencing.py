@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 import asyncpg
 import orjson
 import pytest
-from registry.transparency.merkle import leaf_hash
 
 from registry.actors import SYSTEM, Origin
 from registry.audit import sequencing, tiling
@@ -19,6 +18,7 @@ from registry.audit.recording import LogUnavailable
 from registry.events import Event, Outcome
 from registry.identifiers import new_id
 from registry.system import System
+from registry.transparency.merkle import leaf_hash
 from tests.support.books import in_process, new_database, opened
 from tests.support.server import Server
 

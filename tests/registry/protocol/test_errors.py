@@ -103,7 +103,8 @@ async def test_a_refusal_says_who_holds_what_and_who_can_help(
     assert error["code"] == "DENIED"
     assert error["message"] == (
         f"Pushing to repository '{web}' was refused: you hold READ in organization '{acme.organization}' and need "
-        f"WRITE. A manager of organization '{acme.organization}' or the owner of its account can grant it."
+        f"WRITE. A manager of organization '{acme.organization}' or the owner of its account can grant it. "
+        f"[request {answer.headers['x-request-id']}]"
     )
     detail = {key: error["detail"][key] for key in ("code", "held", "needed", "organization")}
     assert detail == {"code": "DENIED", "held": "READ", "needed": "WRITE", "organization": acme.organization}

@@ -1,0 +1,228 @@
+"""Retaining: a month that is over is archived, read back and verified; only then may it leave the database.
+
+Without a wish of the operator nothing ever leaves. What leaves is a whole month: single entries cannot be taken out.
+The tiles stay for good, so proofs made before and after hold, and an archived entry still can be proven. The one way
+out is a function of the database that looks for itself whether the month is archived, verified and not held.
+"""
+
+import gzip
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import asyncpg
+
+from registry.actors import SYSTEM, Origin
+from registry.audit import exporting, verifying
+from registry.audit.exporting import NEWEST, NotSigned, Wish
+from registry.audit.publishing import RECORD, system_body
+from registry.audit.sequencing import Sequencer
+from registry.audit.verifying import SOUND
+from registry.errors import Conflict, Invalid
+from registry.storage.database import SEQUENCER_ROLE, Connection, prepare
+from registry.transparency.notes import VerifierKey
+from registry.work import Foundation
+
+BOUNDS = "SELECT min(seq) AS first, max(seq) AS last FROM audit_log WHERE logged_at >= $1 AND logged_at < $2"
+KEEP = """
+    INSERT INTO audit_segment (month, first_seq, last_seq, archive, digest, verified_at, legal_hold)
+    VALUES ($1, $2, $3, $4, $5, $6, false)
+    ON CONFLICT (month) DO UPDATE SET first_seq = $2, last_seq = $3, archive = $4, digest = $5, verified_at = $6
+    WHERE audit_segment.dropped_at IS NULL
+"""
+HOLD = """
+    INSERT INTO audit_segment (month, legal_hold) VALUES ($1, $2)
+    ON CONFLICT (month) DO UPDATE SET legal_hold = $2
+"""
+SEGMENTS = "SELECT * FROM audit_segment ORDER BY month"
+SEGMENT = "SELECT * FROM audit_segment WHERE month = $1"
+MONTHS = """
+    SELECT DISTINCT date_trunc('month', to_timestamp(split_part(pg_get_expr(c.relpartbound, c.oid), '''', 2),
+        'YYYY-MM-DD HH24:MI:SS') AT TIME ZONE 'UTC')::date AS month
+    FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid
+    WHERE i.inhparent = 'audit_log'::regclass AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT' ORDER BY month
+"""
+
+
+class MonthNotOver(Invalid):
+    code = "MONTH_NOT_OVER"
+
+
+class MonthEmpty(Conflict):
+    code = "MONTH_EMPTY"
+
+
+class ArchiveUnsound(Conflict):
+    code = "ARCHIVE_UNSOUND"
+
+
+class MonthKept(Conflict):
+    """It stays in the database; its text says why."""
+
+    code = "MONTH_KEPT"
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A calendar month, UTC."""
+
+    first: date
+
+    @classmethod
+    def parse(cls, text: str) -> "Month":
+        """Of YYYY-MM. Raises `MonthNotOver` for what is no month."""
+        try:
+            return cls(datetime.strptime(text, "%Y-%m").date())
+        except ValueError:
+            raise MonthNotOver(f"'{text}' is no month: write it as 2026-01.", path=["month"]) from None
+
+    @property
+    def text(self) -> str:
+        return f"{self.first:%Y-%m}"
+
+    @property
+    def begin(self) -> datetime:
+        return datetime(self.first.year, self.first.month, 1, tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        return Month(self.plus(1)).begin
+
+    def plus(self, months: int) -> date:
+        count = self.first.year * 12 + self.first.month - 1 + months
+        return date(count // 12, count % 12 + 1, 1)
+
+
+async def archive(foundation: Foundation, sequencer: Sequencer, month: Month, folder: Path) -> Path:
+    """Writes the month to a file of the folder, reads it back and verifies it. Doing it again makes it again.
+
+    Raises `MonthNotOver`, `MonthEmpty`, `ArchiveUnsound`, `NotSigned`.
+    """
+    if foundation.clock.now() < month.end:
+        raise MonthNotOver(f"{month.text} is not over yet.", path=["month"])
+    await sequencer.publish_now()
+    path = folder / f"audit-{month.text}.jsonl.gz"
+    first, last = await _write(foundation, sequencer, month, path)
+    digest = await anyio.to_thread.run_sync(_checked, path, [one.verifier for one in sequencer.publisher.signers])
+    async with acting(sequencer) as connection:
+        now = foundation.clock.now()
+        await connection.execute(KEEP, month.first, first, last, str(path), digest, now)
+        told = {"entries": [first, last], "digest": [None, digest]}
+        await connection.execute(RECORD, system_body("audit.archive", month.text, now, changes=told))
+    return path
+
+
+async def drop(foundation: Foundation, sequencer: Sequencer, month: Month, reason: str | None = None) -> None:
+    """Takes the month out of the database, after its archive was looked at once more. Raises `MonthKept`,
+    `ArchiveUnsound`."""
+    async with acting(sequencer) as connection:
+        row = _droppable(month, await connection.fetchrow(SEGMENT, month.first))
+        digest = await anyio.to_thread.run_sync(
+            _checked, Path(row["archive"]), [one.verifier for one in sequencer.publisher.signers]
+        )
+        if digest != row["digest"]:
+            raise ArchiveUnsound(f"{row['archive']} is not the file that was verified; archive the month again.")
+        await connection.execute("SELECT audit_drop($1)", month.first)
+        told = {"entries": [row["first_seq"], row["last_seq"]], "archive": row["archive"], "digest": digest}
+        body = system_body("audit.drop", month.text, foundation.clock.now(), stated=reason, changes=told)
+        await connection.execute(RECORD, body)
+
+
+async def hold(foundation: Foundation, sequencer: Sequencer, month: Month, *, on: bool, reason: str | None) -> None:
+    """A month under a legal hold does not leave the database, whatever else is wished."""
+    async with acting(sequencer) as connection:
+        row = await connection.fetchrow(SEGMENT, month.first)
+        before = bool(row and row["legal_hold"])
+        await connection.execute(HOLD, month.first, on)
+        now = foundation.clock.now()
+        body = system_body("audit.hold", month.text, now, stated=reason, changes={"legalHold": [before, on]})
+        await connection.execute(RECORD, body)
+
+
+async def retain(foundation: Foundation, sequencer: Sequencer, folder: Path, months: int) -> list[str]:
+    """Archives every month that is over, and drops those that are older than so many months and not held. The months
+    that were dropped."""
+    this = Month(foundation.clock.now().date().replace(day=1))
+    dropped = []
+    for row in await foundation.pool.fetch(MONTHS):
+        month = Month(row["month"])
+        segment = await foundation.pool.fetchrow(SEGMENT, month.first)
+        try:
+            if month.first < this.first and (segment is None or segment["verified_at"] is None):
+                await archive(foundation, sequencer, month, folder)
+            if month.first < this.plus(-months):
+                await drop(foundation, sequencer, month, "the retention that is set")
+                dropped.append(month.text)
+        except (MonthEmpty, MonthKept):
+            continue
+    return dropped
+
+
+@asynccontextmanager
+async def acting(sequencer: Sequencer) -> AsyncIterator[Connection]:
+    """One transaction under the sequencer's role, which alone may write here."""
+    connection: Connection = await asyncpg.connect(sequencer.dsn, timeout=5, command_timeout=60)
+    try:
+        await prepare(connection, SEQUENCER_ROLE)
+        async with connection.transaction():
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def _write(foundation: Foundation, sequencer: Sequencer, month: Month, path: Path) -> tuple[int, int]:
+    """The numbers of the first and last entry. The file is there once it is whole."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    async with foundation.view(SYSTEM, Origin()) as work:
+        checkpoint = await work.fetchrow(NEWEST, sequencer.publisher.origin)
+        if checkpoint is None or sequencer.publisher.standing.fork:
+            raise NotSigned("There is no valid checkpoint that an archive could be made under.")
+        bounds = await work.fetchrow(BOUNDS, month.begin, month.end)
+        if bounds is None or bounds["first"] is None:
+            raise MonthEmpty(f"There are no entries of {month.text} in the database.")
+        with gzip.GzipFile(fresh, "wb", mtime=0) as file:
+            async for line in exporting.lines(work, checkpoint, Wish(since=month.begin, until=month.end)):
+                file.write(line)
+    _settle(fresh, path)
+    return bounds["first"], bounds["last"]
+
+
+def _settle(fresh: Path, path: Path) -> None:
+    descriptor = os.open(fresh, os.O_RDWR)
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    fresh.replace(path)
+
+
+def _checked(path: Path, keys: list[VerifierKey]) -> str:
+    """The digest of a file that is whole and sound. Raises `ArchiveUnsound`."""
+    try:
+        with gzip.open(path) as lines:
+            verdict = verifying.verify(lines, keys)
+        if verdict.status != SOUND:
+            raise ArchiveUnsound(f"{path} is not sound: {verdict.sentence}")
+        with path.open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, EOFError) as error:
+        raise ArchiveUnsound(f"{path} cannot be read back: {error}") from error
+
+
+def _droppable(month: Month, row: Any) -> Any:
+    """The row of what may leave. Raises `MonthKept`."""
+    if row is None or row["verified_at"] is None:
+        raise MonthKept(f"{month.text} is not archived: run 'tidewaiter audit archive' first.")
+    if row["dropped_at"] is not None:
+        raise MonthKept(f"{month.text} was dropped on {row['dropped_at']:%Y-%m-%d}.")
+    if row["legal_hold"]:
+        raise MonthKept(f"{month.text} is under a legal hold.")
+    return row
