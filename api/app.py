@@ -82,6 +82,8 @@ def warnings(system: System) -> Mapping[str, str]:
     found = {}
     if standing.fork:
         found["audit"] = "The audit log is not the one that was signed: entries are taken, no checkpoint is published."
+    elif standing.tampered:
+        found["audit"] = "The audit log in the database was tampered with; see the server's log."
     elif standing.failure:
         found["audit"] = "No checkpoint of the audit log can be published: an anchor does not take it."
     if backlog.length > LONG_INBOX or backlog.seconds > OLD_INBOX_SECONDS:

@@ -21,11 +21,13 @@ from registry.accounts.passwords import Passwords
 from registry.accounts.signing_in import Gate
 from registry.accounts.tokens import Tokens
 from registry.actors import SYSTEM, Origin
+from registry.audit import retaining, scrubbing
 from registry.audit.anchors import FileAnchor
 from registry.audit.following import Followers
 from registry.audit.publishing import Publisher
 from registry.audit.recording import Ledger
 from registry.audit.sequencing import Sequencer
+from registry.audit.verifying import SOUND
 from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
 from registry.keys import Keys, load_keys, read_signers
@@ -115,9 +117,19 @@ async def tend(system: System) -> None:
     while True:
         try:
             await tidy(system.foundation)
+            await _keep_log(system)
         except Exception:
             log.exception("tending failed")
         await anyio.sleep(TEND_EVERY_SECONDS)
+
+
+async def _keep_log(system: System) -> None:
+    """What the audit log needs once a day."""
+    foundation, settings = system.foundation, system.foundation.settings
+    verdict = await scrubbing.nightly(foundation, system.sequencer)
+    if verdict is not None and verdict.status == SOUND and settings.audit_archive is not None:
+        months = settings.audit_retention_months
+        await retaining.retain(foundation, system.sequencer, settings.audit_archive, months)
 
 
 async def keep_database(settings: Settings) -> None:

@@ -38,10 +38,11 @@ class Fork(Exception):
 
 @dataclass
 class Standing:
-    """How the log stands; `fork` and `failure` are sentences for operators, or None."""
+    """How the log stands; `fork`, `failure` and `tampered` are sentences for operators, or None."""
 
     fork: str | None = None
     failure: str | None = None
+    tampered: str | None = None
     published_size: int = 0
     published_at: datetime | None = None
 

@@ -8,24 +8,20 @@ out is a function of the database that looks for itself whether the month is arc
 import gzip
 import hashlib
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
-import asyncpg
 
 from registry.actors import SYSTEM, Origin
 from registry.audit import exporting, verifying
 from registry.audit.exporting import NEWEST, NotSigned, Wish
 from registry.audit.publishing import RECORD, system_body
-from registry.audit.sequencing import Sequencer
+from registry.audit.sequencing import Sequencer, acting
 from registry.audit.verifying import SOUND
 from registry.errors import Conflict, Invalid
-from registry.storage.database import SEQUENCER_ROLE, Connection, prepare
 from registry.transparency.notes import VerifierKey
 from registry.work import Foundation
 
@@ -110,7 +106,7 @@ async def archive(foundation: Foundation, sequencer: Sequencer, month: Month, fo
     path = folder / f"audit-{month.text}.jsonl.gz"
     first, last = await _write(foundation, sequencer, month, path)
     digest = await anyio.to_thread.run_sync(_checked, path, [one.verifier for one in sequencer.publisher.signers])
-    async with acting(sequencer) as connection:
+    async with acting(sequencer.dsn) as connection:
         now = foundation.clock.now()
         await connection.execute(KEEP, month.first, first, last, str(path), digest, now)
         told = {"entries": [first, last], "digest": [None, digest]}
@@ -121,7 +117,7 @@ async def archive(foundation: Foundation, sequencer: Sequencer, month: Month, fo
 async def drop(foundation: Foundation, sequencer: Sequencer, month: Month, reason: str | None = None) -> None:
     """Takes the month out of the database, after its archive was looked at once more. Raises `MonthKept`,
     `ArchiveUnsound`."""
-    async with acting(sequencer) as connection:
+    async with acting(sequencer.dsn) as connection:
         row = _droppable(month, await connection.fetchrow(SEGMENT, month.first))
         digest = await anyio.to_thread.run_sync(
             _checked, Path(row["archive"]), [one.verifier for one in sequencer.publisher.signers]
@@ -136,7 +132,7 @@ async def drop(foundation: Foundation, sequencer: Sequencer, month: Month, reaso
 
 async def hold(foundation: Foundation, sequencer: Sequencer, month: Month, *, on: bool, reason: str | None) -> None:
     """A month under a legal hold does not leave the database, whatever else is wished."""
-    async with acting(sequencer) as connection:
+    async with acting(sequencer.dsn) as connection:
         row = await connection.fetchrow(SEGMENT, month.first)
         before = bool(row and row["legal_hold"])
         await connection.execute(HOLD, month.first, on)
@@ -145,9 +141,9 @@ async def hold(foundation: Foundation, sequencer: Sequencer, month: Month, *, on
         await connection.execute(RECORD, body)
 
 
-async def retain(foundation: Foundation, sequencer: Sequencer, folder: Path, months: int) -> list[str]:
-    """Archives every month that is over, and drops those that are older than so many months and not held. The months
-    that were dropped."""
+async def retain(foundation: Foundation, sequencer: Sequencer, folder: Path, months: int | None) -> list[str]:
+    """Archives every month that is over, and drops those that are older than so many months and not held; without a
+    number, none. The months that were dropped."""
     this = Month(foundation.clock.now().date().replace(day=1))
     dropped = []
     for row in await foundation.pool.fetch(MONTHS):
@@ -156,24 +152,12 @@ async def retain(foundation: Foundation, sequencer: Sequencer, folder: Path, mon
         try:
             if month.first < this.first and (segment is None or segment["verified_at"] is None):
                 await archive(foundation, sequencer, month, folder)
-            if month.first < this.plus(-months):
+            if months is not None and month.first < this.plus(-months):
                 await drop(foundation, sequencer, month, "the retention that is set")
                 dropped.append(month.text)
         except (MonthEmpty, MonthKept):
             continue
     return dropped
-
-
-@asynccontextmanager
-async def acting(sequencer: Sequencer) -> AsyncIterator[Connection]:
-    """One transaction under the sequencer's role, which alone may write here."""
-    connection: Connection = await asyncpg.connect(sequencer.dsn, timeout=5, command_timeout=60)
-    try:
-        await prepare(connection, SEQUENCER_ROLE)
-        async with connection.transaction():
-            yield connection
-    finally:
-        await connection.close()
 
 
 async def _write(foundation: Foundation, sequencer: Sequencer, month: Month, path: Path) -> tuple[int, int]:

@@ -6,14 +6,17 @@ checkpoint ever published, here and at the anchors. Months that were archived an
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+import structlog
 
 from registry.actors import SYSTEM, Origin
 from registry.audit import tiling
 from registry.audit.entries import COLUMNS, EntryInvalid, unwrap
 from registry.audit.publishing import Publisher
+from registry.audit.sequencing import Sequencer, acting
 from registry.audit.tiling import Tree
 from registry.audit.verifying import (
     INCOMPLETE,
@@ -44,6 +47,11 @@ DROPPED = "SELECT first_seq, last_seq FROM audit_segment WHERE dropped_at IS NOT
 NOTES = "SELECT note FROM audit_checkpoint WHERE origin = ANY($1::text[])"
 HEADS = "SELECT organization_id, org_seq FROM audit_org_head"
 TILE = "SELECT data FROM audit_tile WHERE level = $1 AND idx = $2"
+EVERY = timedelta(days=1)
+REST_SECONDS = 0.05
+CLAIM = "UPDATE audit_scrub SET begun_at = $1 WHERE begun_at < $2 RETURNING begun_at"
+END = "UPDATE audit_scrub SET ended_at = $1, finding = $2"
+log = structlog.get_logger("audit")
 TILES = "SELECT count(*) AS count FROM audit_tile"
 
 
@@ -193,4 +201,19 @@ async def scrub_database(
         work.attempt("audit.verify", "audit log")
         changes = {"sound": verdict.status == SOUND, "entries": verdict.entries, "index": verdict.index}
         work.record(changes=changes, reason=verdict.sentence)
+    return verdict
+
+
+async def nightly(foundation: Foundation, sequencer: Sequencer) -> Verdict | None:
+    """Once a day one of the servers verifies the whole log, without haste. None when it is not yet time."""
+    now = foundation.clock.now()
+    async with acting(sequencer.dsn) as connection:
+        if await connection.fetchval(CLAIM, now, now - EVERY) is None:
+            return None
+    verdict = await scrub_database(foundation, sequencer.publisher, rest_seconds=REST_SECONDS)
+    finding = None if verdict.status == SOUND else verdict.sentence
+    if finding is not None:
+        log.critical("the audit log was tampered with", finding=finding, index=verdict.index)
+    async with acting(sequencer.dsn) as connection:
+        await connection.execute(END, foundation.clock.now(), finding)
     return verdict

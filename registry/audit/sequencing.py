@@ -7,8 +7,8 @@ whenever the other is: numbers follow that order.
 """
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -206,6 +206,7 @@ class Sequencer:
         self._looked = now
         row = await connection.fetchrow(WAITING)
         assert row is not None  # noqa: S101
+        self.publisher.standing.tampered = await connection.fetchval("SELECT finding FROM audit_scrub")
         self.backlog = Backlog(row["length"], self._age(row["oldest"]))
         self._size = max(self._size, await connection.fetchval("SELECT size FROM audit_tree"))
 
@@ -236,6 +237,18 @@ class Sequencer:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+
+@asynccontextmanager
+async def acting(dsn: str) -> AsyncIterator[Connection]:
+    """One transaction under the sequencer's role, on a connection of its own."""
+    connection: Connection = await asyncpg.connect(dsn, timeout=5, command_timeout=60)
+    try:
+        await prepare(connection, SEQUENCER_ROLE)
+        async with connection.transaction():
+            yield connection
+    finally:
+        await connection.close()
 
 
 def _admitted(body: bytes, at: datetime) -> tuple[bytes, dict[str, Any], str | None]:

@@ -118,6 +118,17 @@ class SubjectRow(SQLModel, table=True):
     erased_at: datetime | None = moment(nullable=True)
 
 
+class ScrubRow(SQLModel, table=True):
+    """When the whole log was last verified, and what was found; none when it was sound."""
+
+    __tablename__ = "audit_scrub"
+
+    one: bool = Field(sa_column=Column(Boolean, primary_key=True, server_default="true"))
+    begun_at: datetime = moment()
+    ended_at: datetime | None = moment(nullable=True)
+    finding: str | None = text(nullable=True)
+
+
 class SegmentRow(SQLModel, table=True):
     """What has become of a month."""
 

@@ -35,8 +35,9 @@ async def get(call: Call) -> Response:
 
 async def put(call: Call) -> Response:
     tags = call.request.query_params.getlist("tag")
-    sent = Sent(call.reference, await _body(call), call.request.headers.get("content-type"), tags)
     async with call.begin() as work:
+        pushing.announce(work, *call.spot, call.reference)
+        sent = Sent(call.reference, await _body(call), call.request.headers.get("content-type"), tags)
         pushed = await pushing.push(work, *call.spot, sent)
     location = f"/v2/{call.name}/manifests/{pushed.digest}"
     headers = {"Location": location, "Docker-Content-Digest": pushed.digest}

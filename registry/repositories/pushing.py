@@ -68,6 +68,12 @@ class Pushed:
     subject: str | None
 
 
+def announce(work: Work, organization: str, repository: str, reference: str) -> None:
+    """For what is refused before the manifest is known."""
+    name = f"{organization}/{repository}"
+    work.attempt("image.push", f"{name}{'@' if looks_like_digest(reference) else ':'}{reference}")
+
+
 async def push(work: Work, organization: str, repository: str, sent: Sent) -> Pushed:
     """Stores a manifest and points its tags at it.
 
@@ -75,7 +81,7 @@ async def push(work: Work, organization: str, repository: str, sent: Sent) -> Pu
     `require` raises.
     """
     name = f"{organization}/{repository}"
-    work.attempt("image.push", f"{name}{'@' if looks_like_digest(sent.reference) else ':'}{sent.reference}")
+    announce(work, organization, repository, sent.reference)
     place = await creating.ensure(work, organization, repository)
     manifest, (digest, tags) = parse(sent.body, sent.media_type), _digest_and_tags(sent)
     work.attempt("image.push", f"{name}:{tags[0]}" if tags else f"{name}@{digest}", place=place, digest=digest)

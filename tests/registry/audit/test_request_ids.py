@@ -68,7 +68,7 @@ async def test_of_the_registry(tidewaiter: Server, acme: Tenant, reader: Person)
         absent = await door.push_manifest(f"{acme.organization}/web", "1.0", manifest_of(b"absent"))
         await check(tidewaiter, absent, 400, "MANIFEST_BLOB_UNKNOWN")
         large = await door.push_manifest(f"{acme.organization}/web", "1.0", b" " * (4 * 1024 * 1024 + 1))
-        await check(tidewaiter, large, 413)
+        await check(tidewaiter, large, 413, "MANIFEST_TOO_LARGE")
 
 
 async def test_of_those_who_are_not_signed_in(tidewaiter: Server, acme: Tenant) -> None:

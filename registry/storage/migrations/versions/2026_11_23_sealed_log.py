@@ -103,6 +103,14 @@ CREATE TABLE audit_subject (
     erased_at timestamptz
 );
 
+CREATE TABLE audit_scrub (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    begun_at timestamptz NOT NULL,
+    ended_at timestamptz,
+    finding text
+);
+INSERT INTO audit_scrub (begun_at) VALUES (now());
+
 CREATE TABLE audit_segment (
     month date PRIMARY KEY,
     first_seq bigint,
@@ -202,7 +210,7 @@ END $$;
 DO $$
 DECLARE
     tables text := 'audit_inbox, audit_log, audit_tile, audit_tree, audit_checkpoint, audit_org_head, audit_subject,
-        audit_segment';
+        audit_segment, audit_scrub';
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'tidewaiter_app') THEN
         EXECUTE format('GRANT SELECT ON %s TO tidewaiter_app', tables);
@@ -215,7 +223,7 @@ BEGIN
         EXECUTE format('GRANT SELECT ON %s TO tidewaiter_sequencer', tables);
         GRANT INSERT, DELETE ON audit_inbox TO tidewaiter_sequencer;
         GRANT INSERT ON audit_log, audit_tile, audit_checkpoint TO tidewaiter_sequencer;
-        GRANT UPDATE ON audit_tree TO tidewaiter_sequencer;
+        GRANT UPDATE ON audit_tree, audit_scrub TO tidewaiter_sequencer;
         GRANT INSERT, UPDATE ON audit_org_head, audit_segment TO tidewaiter_sequencer;
         GRANT EXECUTE ON FUNCTION audit_prepare(timestamptz), audit_drop(date) TO tidewaiter_sequencer;
     END IF;
