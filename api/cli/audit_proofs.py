@@ -7,6 +7,7 @@ all is sound, with 1 when something was tampered with, and with 2 when what was 
 import gzip
 import os
 import sys
+import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -113,7 +114,7 @@ def _of_file(file: Path, keys: list[str], checkpoints: list[Path]) -> Verdict:
             return verifying.verify(lines, known, outside)
     except (KeyInvalid, Incomplete) as error:
         return Verdict(INCOMPLETE, str(error))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         return Verdict(INCOMPLETE, f"What was given cannot be read: {error}")
 
 

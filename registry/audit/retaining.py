@@ -8,6 +8,7 @@ out is a function of the database that looks for itself whether the month is arc
 import gzip
 import hashlib
 import os
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -197,7 +198,7 @@ def _checked(path: Path, keys: list[VerifierKey]) -> str:
             raise ArchiveUnsound(f"{path} is not sound: {verdict.sentence}")
         with path.open("rb") as file:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ArchiveUnsound(f"{path} cannot be read back: {error}") from error
 
 

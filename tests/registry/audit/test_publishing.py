@@ -1,0 +1,226 @@
+"""Signing: nothing but the continuation of what was signed before, whoever rewrote or restored the database."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from registry import keys
+from registry.actors import SYSTEM, Origin
+from registry.audit.anchors import AnchorFailed, FileAnchor
+from registry.audit.entries import unwrap
+from registry.audit.publishing import AT_LEAST_EVERY
+from registry.events import Event, Outcome
+from registry.system import System
+from registry.transparency import checkpoints
+from registry.transparency.notes import SignerKey, open_note, split_note
+from tests.support.books import in_process, new_database, opened
+from tests.support.server import Server
+
+PARTITIONS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit_log'::regclass"
+NOTES = "SELECT size, root, note FROM audit_checkpoint ORDER BY at, size"
+
+
+@pytest.fixture
+async def dsn(tidewaiter: Server) -> AsyncIterator[str]:
+    async with new_database(tidewaiter) as dsn:
+        yield dsn
+
+
+async def write(system: System, *targets: str) -> None:
+    for target in targets:
+        at = system.foundation.clock.now()
+        await system.foundation.ledger.append(Event(at, "test.happen", Outcome.ALLOWED, SYSTEM, Origin(), target))
+    await system.foundation.ledger.catch_up()
+
+
+async def notes(dsn: str) -> list[asyncpg.Record]:
+    async with opened(dsn) as owner:
+        return list(await owner.fetch(NOTES))
+
+
+async def actions(dsn: str) -> list[str]:
+    async with opened(dsn) as owner:
+        rows = await owner.fetch("SELECT entry FROM audit_log ORDER BY seq")
+    return [orjson.loads(unwrap(row["entry"]).body)["action"] for row in rows]
+
+
+def anchored(folder: Path) -> list[str]:
+    lines = (folder / "audit" / "checkpoints.jsonl").read_text().splitlines()
+    return [json.loads(line)["note"] for line in lines if line]
+
+
+async def test_what_is_signed_stands_at_the_anchor_too(dsn: str, tmp_path: Path) -> None:
+    async with in_process(dsn, tmp_path) as system:
+        await write(system, "one", "two")
+        await system.sequencer.publish_now()
+        verifiers = [signer.verifier for signer in system.keys.audit_signing]
+    rows = await notes(dsn)
+    assert [row["note"] for row in rows] == anchored(tmp_path)
+    newest = checkpoints.parse(open_note(rows[-1]["note"], verifiers).text)
+    assert (newest.size, newest.root) == (rows[-1]["size"], rows[-1]["root"])
+    assert newest.size >= 4
+    assert newest.origin.endswith("/audit/1")
+    assert (tmp_path / "audit" / "checkpoints.jsonl").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "keys" / keys.AUDIT_SIGNING).stat().st_mode & 0o777 == 0o600
+
+
+async def test_that_nothing_happened_is_signed_too(dsn: str, tmp_path: Path) -> None:
+    async with in_process(dsn, tmp_path) as system:
+        await system.sequencer.publish_now()
+        before = len(await notes(dsn))
+        await system.sequencer.publish_now()
+        assert len(await notes(dsn)) == before
+        (tmp_path / "clock").write_text(str(AT_LEAST_EVERY.total_seconds() + 1))
+        await system.sequencer.publish_now()
+    rows = await notes(dsn)
+    assert len(rows) == before + 1
+    assert rows[-1]["note"] == rows[-2]["note"]
+
+
+async def truncate(owner: asyncpg.Connection) -> None:
+    """As a backup from before the last entries would have left it."""
+    size = await owner.fetchval("SELECT size FROM audit_tree")
+    kept = await owner.fetchval("SELECT max(size) FROM audit_checkpoint WHERE size < $1", size)
+    for table in ("audit_log", "audit_checkpoint", "audit_log_rest"):
+        await owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+    for name in await owner.fetch(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit_log'::regclass"
+    ):
+        await owner.execute(f"ALTER TABLE {name[0]} DISABLE TRIGGER ALL")
+    await owner.execute("DELETE FROM audit_log WHERE seq >= $1", kept)
+    await owner.execute("DELETE FROM audit_checkpoint WHERE size > $1", kept)
+    leaves = b"".join(one["leaf"] for one in await owner.fetch("SELECT leaf FROM audit_log ORDER BY seq"))
+    await owner.execute("UPDATE audit_tree SET size = $1, edge = $2", kept, [leaves])
+
+
+async def rewrite(owner: asyncpg.Connection) -> None:
+    """The same number of entries, one of them another, and no checkpoint that would tell."""
+    await owner.execute("UPDATE audit_tree SET edge[1] = set_byte(edge[1], 40, 255 - get_byte(edge[1], 40))")
+    await owner.execute("ALTER TABLE audit_checkpoint DISABLE TRIGGER ALL")
+    await owner.execute("DELETE FROM audit_checkpoint")
+
+
+@pytest.mark.parametrize("change", [truncate, rewrite])
+async def test_a_database_that_is_not_the_one_that_was_signed_is_signed_no_more(
+    dsn: str, tmp_path: Path, change: Callable[[asyncpg.Connection], Any]
+) -> None:
+    async with in_process(dsn, tmp_path) as system:
+        await write(system, "one", "two")
+        await system.sequencer.publish_now()
+        await write(system, "three", "four")
+        await system.sequencer.publish_now()
+    async with opened(dsn) as owner:
+        await change(owner)
+    before, signed = await notes(dsn), anchored(tmp_path)
+    for _ in range(2):  # and a restart does not make it forget
+        async with in_process(dsn, tmp_path) as system:
+            await write(system, "five")
+            await system.sequencer.publish_now()
+            fork = system.sequencer.publisher.standing.fork
+            assert fork is not None
+            assert "anchor" in fork
+            # Entries are taken and numbered all the same, however far the log grows.
+            await write(system, *(f"more-{number}" for number in range(10)))
+            await system.sequencer.publish_now()
+            assert system.sequencer.publisher.standing.fork is not None
+    assert await notes(dsn) == before
+    assert anchored(tmp_path) == signed
+    done = await actions(dsn)
+    assert done.count("audit.fork") == 2  # once by each server that found it
+    assert done.count("test.happen") >= 22
+
+
+async def test_an_empty_database_beside_an_anchor_is_a_fork(tidewaiter: Server, dsn: str, tmp_path: Path) -> None:
+    async with in_process(dsn, tmp_path) as system:
+        await write(system, "one")
+        await system.sequencer.publish_now()
+    async with new_database(tidewaiter) as other, in_process(other, tmp_path) as system:
+        await system.sequencer.publish_now()
+        fork = system.sequencer.publisher.standing.fork
+        assert fork is not None
+        assert await notes(other) == []
+
+
+async def test_an_anchor_that_does_not_take_it_holds_the_signature_back_and_nothing_else(
+    dsn: str, tmp_path: Path
+) -> None:
+    (tmp_path / "blocked").write_text("no folder")
+    async with in_process(dsn, tmp_path, audit_anchor=tmp_path / "blocked" / "checkpoints.jsonl") as system:
+        await write(system, "one")
+        await system.sequencer.publish_now()
+        standing = system.sequencer.publisher.standing
+        assert standing.failure is not None
+        assert "Not a directory" in standing.failure
+        assert await notes(dsn) == []
+        (tmp_path / "blocked").unlink()
+        await system.sequencer.publish_now()
+        assert standing.failure is None
+        assert len(await notes(dsn)) == 1
+
+
+async def test_two_servers_sign_one_log(dsn: str, tmp_path: Path) -> None:
+    async with in_process(dsn, tmp_path) as one, in_process(dsn, tmp_path) as other:
+        for number in range(6):
+            await write((one, other)[number % 2], str(number))
+            await asyncio.gather(one.sequencer.publish_now(), other.sequencer.publish_now())
+    rows = await notes(dsn)
+    assert len({row["size"] for row in rows}) == len({row["root"] for row in rows}) == len(rows)
+
+
+async def test_keys_overlap_while_one_takes_the_place_of_another(dsn: str, tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    async with in_process(dsn, tmp_path) as system:
+        await write(system, "one")
+        await system.sequencer.publish_now()
+        old = keys.read_signers(folder)
+        new = SignerKey.generate(old[0].name)
+        keys.keep_signers(folder, [new, *old])
+        await write(system, "two")
+        await system.sequencer.publish_now()
+        keys.keep_signers(folder, [new])
+        await write(system, "three")
+        await system.sequencer.publish_now()
+        assert system.sequencer.publisher.standing.fork is None
+    rows = await notes(dsn)
+    signed = [{signature[:4] for _, signature in split_note(row["note"])[1]} for row in rows[-3:]]
+    assert signed == [{old[0].verifier.id}, {new.verifier.id, old[0].verifier.id}, {new.verifier.id}]
+
+
+async def test_a_damaged_key_holds_signatures_back_and_says_so(dsn: str, tmp_path: Path) -> None:
+    async with in_process(dsn, tmp_path) as system:
+        path = tmp_path / "keys" / keys.AUDIT_SIGNING
+        whole = path.read_text()
+        path.write_text("nothing of a key\n")
+        await write(system, "one")
+        await system.sequencer.publish_now()
+        failure = system.sequencer.publisher.standing.failure
+        assert failure is not None
+        assert "keys" in failure
+        path.write_text(whole)
+        await system.sequencer.publish_now()
+        assert system.sequencer.publisher.standing.failure is None
+
+
+async def test_a_line_cut_short_by_a_crash_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "anchor"
+    anchor = FileAnchor(path)
+    assert await anchor.newest() is None
+    await anchor.put("first")
+    with path.open("ab") as file:
+        file.write(b'{"note": "sec')
+    assert await anchor.newest() == "first"
+    await anchor.put("third")
+    assert await anchor.newest() == "third"
+    assert [note async for note in anchor.all()] == ["first", "third"]
+
+
+async def test_an_anchor_that_cannot_be_read_says_which(tmp_path: Path) -> None:
+    anchor = FileAnchor(tmp_path)
+    with pytest.raises(AnchorFailed, match=str(tmp_path)):
+        await anchor.newest()
