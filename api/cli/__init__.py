@@ -3,7 +3,17 @@ database, as the server; beside a running server they meet its embedded one."""
 
 import typer
 
-from api.cli import audit, audit_forget, audit_keys, audit_proofs, audit_retention, doctor, serving, users  # noqa: F401
+from api.cli import (  # noqa: F401
+    audit,
+    audit_forget,
+    audit_keys,
+    audit_proofs,
+    audit_retention,
+    audit_witness,
+    doctor,
+    serving,
+    users,
+)
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -9,6 +9,7 @@ from api.cli.audit import app
 from api.cli.running import run, system_of
 from registry import keys
 from registry.actors import SYSTEM, Origin
+from registry.errors import Conflict
 from registry.settings import Settings
 from registry.system import System
 from registry.transparency.notes import SignerKey
@@ -52,3 +53,44 @@ async def _change(system: System, folder: Path, *, rotate: bool, reason: str | N
 
 def _shown(signers: tuple[SignerKey, ...]) -> list[str]:
     return [str(signer.verifier) for signer in signers]
+
+
+@app.command()
+def reopen(
+    reason: Annotated[str, typer.Option(help="Why; stands in the audit log.")],
+) -> None:
+    """Open a new log after the old one was forked: under a new name and key, over the entries as they stand.
+
+    Whoever watched the old log sees that it ended. The first entry of the new one holds the old one's last checkpoint.
+    """
+
+    async def act(settings: Settings) -> SignerKey:
+        folder = settings.data / "keys"
+        async with system_of(settings) as system:
+            await system.sequencer.publish_now()
+            fork = system.sequencer.publisher.standing.fork
+            if fork is None:
+                raise NotForked("The log is the one that was signed, so it goes on; there is nothing to reopen.")
+            old = keys.read_signers(folder)
+            new = SignerKey.generate(_next_name(old[0].name))
+            last = [await anchor.newest() for anchor in system.sequencer.publisher.anchors]
+            async with system.foundation.begin(SYSTEM, Origin()) as work:
+                work.stated = reason
+                work.attempt("audit.reopen", new.name)
+                changes = {"log": [old[0].name, new.name], "key": [_shown(old), _shown((new,))], "last": last}
+                work.record(reason=fork, changes=changes)
+            keys.keep_signers(folder, (new,))
+            await system.sequencer.publish_now()
+        return new
+
+    signer = run(act)
+    typer.echo(f"The log goes on as {signer.name}. Give its key to all who verify it:\n{signer.verifier}")
+
+
+class NotForked(Conflict):
+    code = "LOG_NOT_FORKED"
+
+
+def _next_name(name: str) -> str:
+    base, _, number = name.rpartition("/")
+    return f"{base}/{int(number) + 1}"

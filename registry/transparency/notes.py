@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-ED25519 = b"\x01"
+ED25519, COSIGNATURE = b"\x01", b"\x04"
 MARK = "— "
 LONGEST_NOTE = 256 * 1024
 MOST_SIGNATURES = 64
@@ -115,6 +115,14 @@ def sign(text: str, signers: Iterable[SignerKey]) -> str:
         raise ValueError("The text of a note ends with a newline and holds no other control characters.")
     lines = (_signature_line(key.name, key.verifier.id, key.private.sign(text.encode())) for key in signers)
     return f"{text}\n{''.join(lines)}"
+
+
+def cosignature(text: str, signer: SignerKey, seconds: int) -> str:
+    """The line by which a witness says that it saw this checkpoint, and when (C2SP tlog-cosignature, v1)."""
+    name, public = signer.name, signer.verifier.public
+    id = hashlib.sha256(name.encode() + b"\n" + COSIGNATURE + public).digest()[:4]
+    signature = signer.private.sign(f"cosignature/v1\ntime {seconds}\n{text}".encode())
+    return _signature_line(name, id, seconds.to_bytes(8, "big") + signature)
 
 
 def open_note(note: str, keys: Sequence[VerifierKey]) -> Opened:

@@ -1,0 +1,91 @@
+"""audit witness: for a tenant or an auditor who keeps watch over somebody else's log, from another machine."""
+
+import time
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from api.cli.audit import app
+from api.cli.audit_proofs import read_keys
+from registry.audit import witnessing
+from registry.audit.witnessing import Contradiction, Look
+from registry.transparency.notes import KeyInvalid, SignerKey, VerifierKey, cosignature
+
+CONSISTENT, CONTRADICTED, UNREACHABLE = 0, 1, 2
+SECONDS = 20
+MOST_BYTES = 256 * 1024
+
+
+@app.command()
+def witness(
+    url: Annotated[str, typer.Argument(help="The registry's address, such as https://registry.example.")],
+    key: Annotated[list[str], typer.Option("--key", help="The log's verifier key, or a file of such.")],
+    state: Annotated[Path, typer.Option("--state", help="The file that remembers what was seen last.")],
+    every: Annotated[float | None, typer.Option(min=1, help="Look again after so many seconds, for ever.")] = None,
+    cosign: Annotated[
+        Path | None, typer.Option("--cosign", help="A signing key; made if it is not there. Signs what was seen.")
+    ] = None,
+) -> None:
+    """Look whether the log continues what was seen before. Exit 0: it does, 1: it does not, 2: no answer."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise typer.BadParameter("the address must begin with https:// or http://")
+    try:
+        keys = [one for text in key for one in read_keys(text)]
+        signer = None if cosign is None else _signer(cosign)
+    except (KeyInvalid, OSError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+    def read(path: str) -> bytes:
+        return _read(f"{url.rstrip('/')}/audit/{path}")
+
+    while True:
+        status = _look(read, keys, state, signer)
+        if status == CONTRADICTED or every is None:
+            raise typer.Exit(status)
+        time.sleep(every)
+
+
+def _look(read: witnessing.Read, keys: list[VerifierKey], state: Path, signer: SignerKey | None) -> int:
+    try:
+        look = witnessing.look(read, keys, state)
+    except Contradiction as contradiction:
+        evidence = witnessing.keep_evidence(state, contradiction)
+        typer.echo(f"{contradiction} The evidence is in {evidence}.", err=True)
+        return CONTRADICTED
+    except (OSError, HTTPException, ValueError) as error:
+        typer.echo(f"The log cannot be read: {error}", err=True)
+        return UNREACHABLE
+    typer.echo(_told(look))
+    if signer is not None:
+        line = cosignature(look.checkpoint.text, signer, int(time.time()))
+        state.with_name(f"{state.name}.cosigned").write_text(look.note + line)
+    return CONSISTENT
+
+
+def _read(address: str) -> bytes:
+    """Only http and https reach this."""
+    with urllib.request.urlopen(address, timeout=SECONDS) as answer:  # noqa: S310
+        data: bytes = answer.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise OSError(f"{address} answers with more than {MOST_BYTES} bytes")
+    return data
+
+
+def _signer(path: Path) -> SignerKey:
+    """Raises `KeyInvalid`, OSError."""
+    if not path.exists():
+        fresh = SignerKey.generate(f"witness-{path.resolve().name}")
+        path.touch(mode=0o600)
+        path.write_text(f"{fresh}\n")
+    return SignerKey.parse(path.read_text().strip())
+
+
+def _told(look: Look) -> str:
+    checkpoint = look.checkpoint
+    if look.before is None:
+        return f"{checkpoint.origin}: {checkpoint.size} entries, seen for the first time."
+    return f"{checkpoint.origin}: {checkpoint.size} entries, consistent with the {look.before} seen before."
