@@ -51,7 +51,7 @@ def witness(
 
 def _look(read: witnessing.Read, keys: list[VerifierKey], state: Path, signer: SignerKey | None) -> int:
     try:
-        look = witnessing.look(read, keys, state)
+        look = witnessing.visit(read, keys, state)
     except Contradiction as contradiction:
         evidence = witnessing.keep_evidence(state, contradiction)
         typer.echo(f"{contradiction} The evidence is in {evidence}.", err=True)

@@ -16,6 +16,7 @@ from registry.errors import Invalid
 from registry.places import Place
 from registry.work import Work
 
+ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('forget_user'))"
 FIND = """
     SELECT u.id, u.account_id, u.owner, u.platform_admin, a.name AS account_name
     FROM users u JOIN account a ON a.id = u.account_id WHERE u.name = $1 FOR UPDATE OF u
@@ -46,6 +47,7 @@ class MonthInvalid(Invalid):
 async def forget_user(work: Work, name: str) -> User:
     """For owners of the account, and platform administrators. Raises `UserNotFound`, `LastAdministrator`."""
     work.attempt("audit.subject_erased", name, about=name)
+    await work.fetchval(ONE_AT_A_TIME)  # two who forget each other would leave nobody
     row = await work.fetchrow(FIND, name)
     if row is None:
         raise UserNotFound(f"There is no user '{name}' that you can manage.")

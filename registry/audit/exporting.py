@@ -15,7 +15,7 @@ from registry.audit import formats, reading, sealing, tiling
 from registry.audit.formats import Span
 from registry.audit.sequencing import Sequencer
 from registry.audit.showing import Shown, numbered, show
-from registry.errors import Unavailable
+from registry.errors import Conflict, Unavailable
 from registry.transparency import tiles
 from registry.work import Foundation, Work
 
@@ -25,6 +25,10 @@ FIRST = "SELECT seq FROM audit_log WHERE logged_at >= $1 ORDER BY logged_at, seq
 ROWS = """
     SELECT seq, logged_at, entry, leaf, account_id FROM audit_log
     WHERE (logged_at, seq) > ($1, $2) AND logged_at >= $1 AND seq < $3 ORDER BY logged_at, seq LIMIT $4
+"""
+GAP = """
+    SELECT month, archive FROM audit_segment WHERE dropped_at IS NOT NULL AND last_seq >= $1 AND first_seq < $2
+    ORDER BY month DESC LIMIT 1
 """
 BEGINNING = "SELECT logged_at FROM audit_log ORDER BY logged_at, seq LIMIT 1"
 
@@ -39,6 +43,12 @@ class NotSigned(Unavailable):
     """There is no checkpoint that an export could be made under."""
 
     code = "AUDIT_NOT_SIGNED"
+
+
+class PartlyArchived(Conflict):
+    """Entries in the midst of those that are wished for are not in the database any more."""
+
+    code = "AUDIT_PARTLY_ARCHIVED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +81,15 @@ async def export(foundation: Foundation, sequencer: Sequencer, wish: Wish) -> As
 
 
 async def lines(work: Work, checkpoint: Any, wish: Wish) -> AsyncIterator[bytes]:
-    """Of the snapshot that the work looks at."""
+    """Of the snapshot that the work looks at. Raises `PartlyArchived`."""
     size, origin = checkpoint["size"], checkpoint["origin"]
     began = wish.since or await work.fetchval(BEGINNING)
     first = await _first_from(work, began, size)
     end = size if wish.until is None else await _first_from(work, wish.until, size)
+    if gap := await work.fetchrow(GAP, first, end):
+        raise PartlyArchived(
+            f"{gap['month']:%Y-%m} was archived to {gap['archive']} and dropped: export what came after it (--since)."
+        )
     form = _form(wish, origin)
     last_at, last = began, first - 1
     while last + 1 < end and last_at is not None:

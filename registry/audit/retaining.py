@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import structlog
 
 from registry.actors import SYSTEM, Origin
 from registry.audit import exporting, verifying
 from registry.audit.exporting import NEWEST, NotSigned, Wish
 from registry.audit.publishing import RECORD, system_body
 from registry.audit.sequencing import Sequencer, acting
+from registry.audit.tables import SegmentRow
 from registry.audit.verifying import SOUND
 from registry.errors import Conflict, Invalid
+from registry.storage.database import Connection, Fetch
 from registry.transparency.notes import VerifierKey
 from registry.work import Foundation
 
@@ -46,6 +49,8 @@ MONTHS = """
     WHERE i.inhparent = 'audit_log'::regclass AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT' ORDER BY month
 """
 
+log = structlog.get_logger("audit")
+
 
 class MonthNotOver(Invalid):
     code = "MONTH_NOT_OVER"
@@ -63,6 +68,10 @@ class MonthKept(Conflict):
     """It stays in the database; its text says why."""
 
     code = "MONTH_KEPT"
+
+
+class MonthGrown(MonthKept):
+    """There are entries that its archive has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,6 @@ async def archive(foundation: Foundation, sequencer: Sequencer, month: Month, fo
     """
     if foundation.clock.now() < month.end:
         raise MonthNotOver(f"{month.text} is not over yet.", path=["month"])
-    await sequencer.publish_now()
     path = folder / f"audit-{month.text}.jsonl.gz"
     first, last = await _write(foundation, sequencer, month, path)
     digest = await anyio.to_thread.run_sync(_checked, path, [one.verifier for one in sequencer.publisher.signers])
@@ -118,8 +126,11 @@ async def archive(foundation: Foundation, sequencer: Sequencer, month: Month, fo
 async def drop(foundation: Foundation, sequencer: Sequencer, month: Month, reason: str | None = None) -> None:
     """Takes the month out of the database, after its archive was looked at once more. Raises `MonthKept`,
     `ArchiveUnsound`."""
+    await sequencer.publish_now()
+    _check_standing(sequencer)
     async with acting(sequencer.dsn) as connection:
         row = _droppable(month, await connection.fetchrow(SEGMENT, month.first))
+        await _check_whole(connection, month, row)
         digest = await anyio.to_thread.run_sync(
             _checked, Path(row["archive"]), [one.verifier for one in sequencer.publisher.signers]
         )
@@ -135,6 +146,8 @@ async def hold(foundation: Foundation, sequencer: Sequencer, month: Month, *, on
     """A month under a legal hold does not leave the database, whatever else is wished."""
     async with acting(sequencer.dsn) as connection:
         row = await connection.fetchrow(SEGMENT, month.first)
+        if row is not None and row["dropped_at"] is not None:
+            raise _dropped(month, row)
         before = bool(row and row["legal_hold"])
         await connection.execute(HOLD, month.first, on)
         now = foundation.clock.now()
@@ -154,24 +167,48 @@ async def retain(foundation: Foundation, sequencer: Sequencer, folder: Path, mon
             if month.first < this.first and (segment is None or segment["verified_at"] is None):
                 await archive(foundation, sequencer, month, folder)
             if months is not None and month.first < this.plus(-months):
-                await drop(foundation, sequencer, month, "the retention that is set")
+                await _leave(foundation, sequencer, month, folder)
                 dropped.append(month.text)
         except (MonthEmpty, MonthKept):
             continue
+        except (ArchiveUnsound, OSError) as error:
+            log.error("a month of the audit log cannot be archived", month=month.text, reason=str(error))
     return dropped
+
+
+async def segments(fetch: Fetch) -> list[dict[str, Any]]:
+    """What has become of each month that is or was here, the oldest first."""
+    known = {row["month"]: dict(row) for row in await fetch(SEGMENTS)}
+    there = {row["month"] for row in await fetch(MONTHS)}
+    unknown = {**dict.fromkeys(SegmentRow.model_fields), "legal_hold": False}
+    return [known.get(month, {**unknown, "month": month}) for month in sorted({*known, *there})]
+
+
+async def _leave(foundation: Foundation, sequencer: Sequencer, month: Month, folder: Path) -> None:
+    """While the entries are here, a lost or damaged archive is made again."""
+    why = "the retention that is set"
+    try:
+        await drop(foundation, sequencer, month, why)
+    except (ArchiveUnsound, MonthGrown):
+        await archive(foundation, sequencer, month, folder)
+        await drop(foundation, sequencer, month, why)
 
 
 async def _write(foundation: Foundation, sequencer: Sequencer, month: Month, path: Path) -> tuple[int, int]:
     """The numbers of the first and last entry. The file is there once it is whole."""
+    await sequencer.publish_now()
+    _check_standing(sequencer)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     async with foundation.view(SYSTEM, Origin()) as work:
         checkpoint = await work.fetchrow(NEWEST, sequencer.publisher.origin)
-        if checkpoint is None or sequencer.publisher.standing.fork:
-            raise NotSigned("There is no valid checkpoint that an archive could be made under.")
+        if checkpoint is None:
+            raise NotSigned("There is no checkpoint yet that an archive could be made under; try again.")
         bounds = await work.fetchrow(BOUNDS, month.begin, month.end)
         if bounds is None or bounds["first"] is None:
             raise MonthEmpty(f"There are no entries of {month.text} in the database.")
+        if bounds["last"] >= checkpoint["size"]:
+            raise NotSigned(f"The last entries of {month.text} are not signed yet; try again in a moment.")
         with gzip.GzipFile(fresh, "wb", mtime=0) as file:
             async for line in exporting.lines(work, checkpoint, Wish(since=month.begin, until=month.end)):
                 file.write(line)
@@ -187,6 +224,11 @@ def _settle(fresh: Path, path: Path) -> None:
     finally:
         os.close(descriptor)
     fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _checked(path: Path, keys: list[VerifierKey]) -> str:
@@ -207,7 +249,30 @@ def _droppable(month: Month, row: Any) -> Any:
     if row is None or row["verified_at"] is None:
         raise MonthKept(f"{month.text} is not archived: run 'tidewaiter audit archive' first.")
     if row["dropped_at"] is not None:
-        raise MonthKept(f"{month.text} was dropped on {row['dropped_at']:%Y-%m-%d}.")
+        raise _dropped(month, row)
     if row["legal_hold"]:
         raise MonthKept(f"{month.text} is under a legal hold.")
     return row
+
+
+def _dropped(month: Month, row: Any) -> MonthKept:
+    return MonthKept(f"{month.text} was dropped on {row['dropped_at']:%Y-%m-%d}; it is in {row['archive']}.")
+
+
+def _check_standing(sequencer: Sequencer) -> None:
+    """What was tampered with is evidence, and stays as it is. Raises `MonthKept`."""
+    standing = sequencer.publisher.standing
+    if finding := standing.fork or standing.tampered:
+        raise MonthKept(f"Nothing is archived or dropped while the log is in doubt: {finding}")
+
+
+async def _check_whole(connection: Connection, month: Month, row: Any) -> None:
+    """That the archive has all entries of the month, and the month a partition. Raises `MonthKept`."""
+    bounds = await connection.fetchrow(BOUNDS, month.begin, month.end)
+    if bounds is not None and (bounds["first"], bounds["last"]) != (row["first_seq"], row["last_seq"]):
+        raise MonthGrown(f"{month.text} was added to after it was archived: archive it again.")
+    if await connection.fetchval("SELECT to_regclass($1)", f"audit_log_{month.first:%Y_%m}") is None:
+        raise MonthKept(
+            f"{month.text} has no partition of its own, since no server ran when it began: it can be archived, and "
+            "stays in the database."
+        )

@@ -91,9 +91,9 @@ class Scrubber:
 
     async def _entries_and_tiles(self, tree: Tree, wanted: dict[int, Any]) -> None:
         async for rows in self._batches():
-            if rows[0]["seq"] != self.run.next:
-                await self._dropped(rows[0]["seq"], tree, wanted)
             for row in rows:
+                if row["seq"] > self.run.next:
+                    await self._dropped(row["seq"], tree, wanted)
                 self._take(row)
             await self._grow(tree, wanted)
             await asyncio.sleep(self._rest)

@@ -1,7 +1,7 @@
 """Witnessing: keeping watch over a log from outside.
 
-A witness remembers one checkpoint a log and takes a new one only when it is proven that nothing of what it saw before was
-rewritten. It remembers before it says anything, so that not even two looks at once can make it say two things that
+A witness remembers one checkpoint a log and takes a new one only when it is proven that nothing of what it saw before
+was rewritten. It remembers before it says anything, so that not even two looks at once can make it say two things that
 contradict each other. What contradicts is kept as evidence: two signatures of one key that cannot both be honest.
 """
 
@@ -40,7 +40,7 @@ class Look:
     before: int | None
 
 
-def look(read: Read, keys: Sequence[VerifierKey], state: Path) -> Look:
+def visit(read: Read, keys: Sequence[VerifierKey], state: Path) -> Look:
     """Raises `Contradiction`, and OSError when the log or the state cannot be read."""
     with _kept(state) as seen:
         note = read("checkpoint").decode("utf-8", "replace")

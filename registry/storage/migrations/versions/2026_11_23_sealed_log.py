@@ -169,17 +169,30 @@ BEGIN
 END $$;
 
 -- Takes one month out of the table. What has to hold before is checked here too, since this is the one way by which
--- entries leave the database: archived and read back, over, and not under a legal hold.
+-- entries leave the database: archived and read back, whole, and not under a legal hold.
 CREATE FUNCTION audit_drop(segment date) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     name text := 'audit_log_' || to_char(segment, 'YYYY_MM');
+    kept audit_segment;
+    ends bigint[];
 BEGIN
-    PERFORM FROM audit_segment AS s
+    SELECT s.* INTO kept FROM audit_segment AS s
     WHERE s.month = segment AND s.verified_at IS NOT NULL AND NOT s.legal_hold AND s.dropped_at IS NULL
     FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the month % is not archived and verified, or under a legal hold', segment
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF to_regclass(name) IS NULL THEN
+        RAISE EXCEPTION 'the month % has no partition of its own', segment USING ERRCODE = 'undefined_table';
+    END IF;
+    -- Nothing is added from here on. What was added after the archive was made is not in it.
+    LOCK TABLE audit_log IN ACCESS EXCLUSIVE MODE;
+    EXECUTE format('SELECT ARRAY[(SELECT seq FROM %1$I ORDER BY logged_at, seq LIMIT 1),
+        (SELECT seq FROM %1$I ORDER BY logged_at DESC, seq DESC LIMIT 1)]', name) INTO ends;
+    IF ends IS DISTINCT FROM ARRAY[kept.first_seq, kept.last_seq] THEN
+        RAISE EXCEPTION 'the month % holds entries %, its archive % to %', segment, ends, kept.first_seq, kept.last_seq
             USING ERRCODE = 'insufficient_privilege';
     END IF;
     EXECUTE format('DROP TABLE %I', name);
