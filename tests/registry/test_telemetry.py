@@ -125,7 +125,7 @@ def test_a_batch_of_audit_entries_has_a_duration_and_a_size(telemetry: Telemetry
 
 def test_queue_and_pool_are_asked_at_each_look(telemetry: Telemetry) -> None:
     queue = [1, 2, 3]
-    telemetry.watch_audit_queue(lambda: len(queue))
+    telemetry.watch("registry.audit.queue.length", "{entry}", "Entries that wait.", lambda: len(queue))
     telemetry.watch_pool(used=lambda: 4, idle=lambda: 6)
     assert samples(telemetry, "registry_audit_queue_length") == {labels(): 3}
     queue.clear()
