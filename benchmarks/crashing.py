@@ -28,7 +28,6 @@ from uuid import UUID
 
 import asyncpg
 import orjson
-from registry.transparency.merkle import CompactRange, leaf_hash
 
 from registry import migrating
 from registry.actors import SYSTEM, Origin
@@ -40,6 +39,7 @@ from registry.settings import Settings
 from registry.storage import embedded
 from registry.system import System, running
 from registry.telemetry import configure
+from registry.transparency.merkle import CompactRange, leaf_hash
 
 SECONDS, WORKERS = 60, 3
 TASKS = 12

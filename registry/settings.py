@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -28,7 +28,7 @@ from registry.addresses import (
 )
 
 PREFIX = "TIDEWAITER_"
-SECRETS = ("database_url", "admin_password")
+SECRETS = ("database_url", "admin_password", "audit_s3_secret")
 """May also be given as `…_FILE`, a file that holds the value, and are never shown."""
 
 
@@ -63,6 +63,20 @@ def _unlimited(value: object) -> object:
     return None if _lowered(value) == "unlimited" else value
 
 
+def _anchors(value: object) -> object:
+    return tuple(_anchor(one.strip()) for one in value.split(",")) if isinstance(value, str) else value
+
+
+def _anchor(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+        return text
+    endpoint = dict(parse_qsl(parts.query)).get("endpoint", "")
+    if parts.scheme == "s3" and parts.netloc and endpoint.startswith(("https://", "http://")):
+        return text
+    raise ValueError("must be file:///absolute/path or s3://bucket/prefix?endpoint=https://store, with commas between")
+
+
 Folder = Annotated[Path, AfterValidator(_absolute)]
 DatabaseUrl = Annotated[Annotated[str, AfterValidator(_database_url)] | None, Field(repr=False)]
 Blobs = Annotated[str, AfterValidator(_blobs)]
@@ -70,6 +84,7 @@ Listen = Annotated[str, AfterValidator(check_listen)]
 ListenOrOff = Annotated[str, AfterValidator(check_listen_or_off)]
 PublicUrl = Annotated[str, AfterValidator(check_public_url)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(read_networks)]
+Anchors = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_anchors)]
 Limit = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_unlimited)]
 ByteLimit = Annotated[Annotated[ByteSize, Field(ge=0)] | None, BeforeValidator(_unlimited)]
 
@@ -147,8 +162,12 @@ class Settings(BaseSettings):
     """Folder to which the server writes each month of the audit log that is over; unset: none is archived by itself."""
     audit_retention_months: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_unlimited)] = None
     """How many months an archived month stays in the database besides; unlimited: for good."""
-    audit_anchor: Folder | None = None
-    """File to which each signed checkpoint is added; unset: audit/checkpoints.jsonl under the data folder."""
+    audit_anchors: Anchors = ()
+    """Files or buckets, with commas between, that get each signed checkpoint; unset: a file in the data folder."""
+    audit_s3_key: str | None = None
+    """Name of the key for anchors in an object store."""
+    audit_s3_secret: SecretStr | None = None
+    """Secret of that key."""
     audit_reads: Annotated[Literal["all", "denied"], BeforeValidator(_lowered)] = "all"
     """Which looks at management data are recorded: all, or those that were denied."""
     audit_blobs: Annotated[Literal["denied", "all"], BeforeValidator(_lowered)] = "denied"
@@ -182,10 +201,6 @@ class Settings(BaseSettings):
     def registry_host(self) -> str:
         """`host[:port]`, as it stands in image names and after `docker login`."""
         return urlsplit(self.address).netloc
-
-    @property
-    def anchor_file(self) -> Path:
-        return self.audit_anchor or self.data / "audit" / "checkpoints.jsonl"
 
     @property
     def blobs_folder(self) -> Path:

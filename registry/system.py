@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import anyio
 import structlog
@@ -22,8 +24,9 @@ from registry.accounts.signing_in import Gate
 from registry.accounts.tokens import Tokens
 from registry.actors import SYSTEM, Origin
 from registry.audit import retaining, scrubbing
-from registry.audit.anchors import FileAnchor
+from registry.audit.anchors import Anchor, FileAnchor
 from registry.audit.following import Followers
+from registry.audit.object_anchor import Bucket, ObjectAnchor
 from registry.audit.publishing import Publisher
 from registry.audit.recording import Ledger
 from registry.audit.sequencing import Sequencer
@@ -183,7 +186,20 @@ async def _open(foundation: Foundation, sequencer: Sequencer, keys: Keys) -> Sys
 def _publisher(settings: Settings, keys: Keys, clock: Clock) -> Publisher:
     every = timedelta(seconds=settings.audit_publish_seconds)
     reload = partial(read_signers, settings.data / "keys")
-    return Publisher(keys.audit_signing, reload, [FileAnchor(settings.anchor_file)], clock, every)
+    return Publisher(keys.audit_signing, reload, _anchors(settings), clock, every)
+
+
+def _anchors(settings: Settings) -> list[Anchor]:
+    if not settings.audit_anchors:
+        return [FileAnchor(settings.data / "audit" / "checkpoints.jsonl")]
+    return [_anchor(settings, address) for address in settings.audit_anchors]
+
+
+def _anchor(settings: Settings, address: str) -> Anchor:
+    if address.startswith("file:"):
+        return FileAnchor(Path(unquote(urlsplit(address).path)))
+    secret = settings.audit_s3_secret.get_secret_value() if settings.audit_s3_secret else ""
+    return ObjectAnchor(Bucket.parse(address, settings.audit_s3_key or "", secret))
 
 
 def _watch(telemetry: Telemetry, ledger: Ledger, sequencer: Sequencer, clock: Clock) -> None:

@@ -169,7 +169,7 @@ def test_all_wrong_values_are_told_at_once_one_sentence_each(monkeypatch: pytest
 
 
 def test_every_setting_refuses_nonsense_in_a_readable_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    anything_goes = {"data", "admin_password", "clock_file", "audit_anchor", "audit_archive"}
+    anything_goes = {"data", "admin_password", "clock_file", "audit_archive", "audit_s3_key", "audit_s3_secret"}
     wrong = {name.upper(): "\x01 nonsense" for name in Settings.model_fields if name not in anything_goes}
     lines = refusal(monkeypatch, **wrong).splitlines()
     assert len(lines) == len(wrong)

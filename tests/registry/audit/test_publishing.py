@@ -151,7 +151,7 @@ async def test_an_anchor_that_does_not_take_it_holds_the_signature_back_and_noth
     dsn: str, tmp_path: Path
 ) -> None:
     (tmp_path / "blocked").write_text("no folder")
-    async with in_process(dsn, tmp_path, audit_anchor=tmp_path / "blocked" / "checkpoints.jsonl") as system:
+    async with in_process(dsn, tmp_path, audit_anchors=(f"file://{tmp_path}/blocked/checkpoints.jsonl",)) as system:
         await write(system, "one")
         await system.sequencer.publish_now()
         standing = system.sequencer.publisher.standing
