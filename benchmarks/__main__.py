@@ -1,7 +1,6 @@
 """`make bench`: each workload at each server in turn, several rounds, and the median of what an operation costs."""
 
 import asyncio
-import json
 import statistics
 import tempfile
 import time
@@ -9,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.load import MANIFEST, Connection, fresh, together
+from benchmarks.load import Connection, fresh, push_image, together
 from benchmarks.servers import Target, ours, peer
 
 ROUNDS = 5
@@ -56,21 +55,7 @@ async def push_large(connection: Connection, _: str) -> None:
 
 
 async def push_small_image(connection: Connection, _: str) -> None:
-    await push_image(connection, fresh(4096), "small")
-
-
-async def push_image(connection: Connection, layer: bytes, tag: str) -> str:
-    parts = {"config": b"{}", "layer": layer}
-    digests = {name: await connection.push_blob(REPOSITORY, content) for name, content in parts.items()}
-    described = {name: {"digest": digests[name], "size": len(parts[name])} for name in parts}
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **described["config"]},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **described["layer"]}],
-    }
-    await connection.ask("PUT", f"/v2/{REPOSITORY}/manifests/{tag}", json.dumps(manifest).encode(), MANIFEST)
-    return digests["layer"]
+    await push_image(connection, REPOSITORY, fresh(4096), "small")
 
 
 WORKLOADS = (
@@ -88,7 +73,7 @@ async def measure(targets: list[Target]) -> None:
     blobs = {}
     for target in targets:
         async with Connection(target) as connection:
-            blobs[target.name] = await push_image(connection, fresh(LARGE), "1.0")
+            blobs[target.name] = await push_image(connection, REPOSITORY, fresh(LARGE), "1.0")
     names = " ".join(f"{target.name + ' CPU':>18}{'elapsed':>10}" for target in targets)
     print(f"{'milliseconds for one operation':34} {names}   CPU and elapsed, ratio to the peer")
     for workload in WORKLOADS:

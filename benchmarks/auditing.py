@@ -1,6 +1,6 @@
-"""What the books cost, and how fast they are kept and checked: `make bench-audit`, in minutes.
+"""What the books cost, and how fast they are kept and checked: in minutes.
 
-    python -m benchmarks.auditing [pull|sequence|proof|verify|pages] [--entries N]
+    python -m benchmarks.auditing [pull|sequence] [--entries N]
 
 A pull is measured against the same server with a ledger that throws entries away, both in turn. The rest are rates of
 one process, to be read with the machine in mind.
@@ -24,7 +24,7 @@ from uuid import UUID
 import asyncpg
 import httpx2
 
-from benchmarks.load import Connection, fresh, together
+from benchmarks.load import Connection, fresh, push_image, together
 from benchmarks.servers import Target, ours
 from registry import migrating
 from registry.actors import Actor, ActorKind, Origin
@@ -58,9 +58,7 @@ async def pull() -> None:
 
 
 async def _push(connection: Connection) -> None:
-    from benchmarks.__main__ import push_image
-
-    await push_image(connection, fresh(4096), "1.0")
+    await push_image(connection, REPOSITORY, fresh(4096), "1.0")
 
 
 async def _compare(audited: Target, bare: Target, connections: int, times: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -76,3 +77,18 @@ async def together(target: Target, connections: int, act: Callable[[Connection],
 def fresh(size: int) -> bytes:
     """Bytes that no server has seen yet."""
     return os.urandom(32) + bytes(size - 32)
+
+
+async def push_image(connection: Connection, repository: str, layer: bytes, tag: str) -> str:
+    """The digest of the layer."""
+    parts = {"config": b"{}", "layer": layer}
+    digests = {name: await connection.push_blob(repository, content) for name, content in parts.items()}
+    described = {name: {"digest": digests[name], "size": len(parts[name])} for name in parts}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **described["config"]},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **described["layer"]}],
+    }
+    await connection.ask("PUT", f"/v2/{repository}/manifests/{tag}", json.dumps(manifest).encode(), MANIFEST)
+    return digests["layer"]
