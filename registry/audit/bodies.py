@@ -176,7 +176,11 @@ def _plain(value: Any, event: Event) -> Any:
 
 def _present(fields: dict[str, Any]) -> dict[str, Any] | None:
     """Without what is absent; None if nothing is left."""
-    kept = {name: value for name, value in fields.items() if value not in (None, [], {})}
+    kept = {
+        name: value
+        for name, value in fields.items()
+        if value or (value is not None and not isinstance(value, dict | list))
+    }
     return kept or None
 
 
