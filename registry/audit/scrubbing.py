@@ -137,7 +137,8 @@ class Scrubber:
                 raise Tampered(f"The leaf of the dropped entry {index} is missing.", index)
             self.run.leaves += taken
             self.run.next += len(taken)
-            self.run.since = self.run.next  # what an organization counted before is not known from here on
+            self.run.since = self.run.next  # how far an organization had counted is not known from here on
+            self.run.heads.clear()
             await self._grow(tree, wanted)
 
     async def _grow(self, tree: Tree, wanted: dict[int, Any]) -> None:

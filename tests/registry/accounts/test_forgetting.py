@@ -1,15 +1,19 @@
 """Forgetting a person: nothing that tells of them can be read any more, and nothing of the log has changed."""
 
+import asyncio
 import secrets
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import orjson
 
 from registry.accounts import forgetting, managing
 from registry.actors import SYSTEM, Origin
 from registry.audit.scrubbing import scrub_database
+from registry.audit.showing import numbered, show
 from registry.audit.verifying import SOUND
+from registry.events import Event, Outcome
 from registry.identifiers import new_id
 from registry.system import System
 from tests.support import world
@@ -155,3 +159,55 @@ async def test_strangers_are_forgotten_by_the_month(tidewaiter: Server, tmp_path
             assert await forgetting.forget_strangers(work, "2026-03") == 2
         left = await owner.fetch("SELECT subject FROM audit_subject WHERE wrapped IS NOT NULL AND subject LIKE 'str%'")
         assert [row["subject"] for row in left] == ["strangers:2026-03"]
+
+
+async def test_a_server_that_still_has_the_key_seals_what_nobody_can_open(tidewaiter: Server, tmp_path: Path) -> None:
+    """It keeps keys for a minute. Another server forgets the person in that minute."""
+    canary = f"agent-{secrets.token_hex(6)}"
+    async with new_database(tidewaiter) as dsn, in_process(dsn, tmp_path) as system, opened(dsn) as owner:
+        home = await settle(system, "ships")
+        origin = Origin("request", "203.0.113.77", canary)
+
+        async def act() -> None:
+            at = system.foundation.clock.now()
+            await system.foundation.ledger.append(Event(at, "test.happen", Outcome.ALLOWED, home.owner, origin, "x"))
+            await system.foundation.ledger.catch_up()
+
+        await act()
+        async with in_process(dsn, tmp_path) as other:
+            await erase(other, home.owner.name)
+        await act()
+        rows = await owner.fetch("SELECT * FROM audit_log WHERE action = 'test.happen' ORDER BY seq")
+        assert "private" in orjson.loads(rows[-1]["entry"])["event"], "the key was kept"
+        async with system.foundation.view(SYSTEM, Origin()) as work:
+            shown = await show(work, [numbered(row) for row in rows])
+        assert [(one.private, one.readable(f"user_{home.owner.user_id.hex}")) for one in shown] == [
+            ({}, forgetting.forgotten_name(home.owner.user_id))
+        ] * 2
+        for text in (canary, "203.0.113.77"):
+            assert await holding(owner, text) == []
+
+
+async def test_two_who_forget_each_other_do_not_leave_an_account_without_an_owner(
+    tidewaiter: Server, tmp_path: Path
+) -> None:
+    async with new_database(tidewaiter) as dsn, in_process(dsn, tmp_path) as system, opened(dsn) as owner:
+        home = await settle(system, "ships")
+        async with system.foundation.begin(SYSTEM, Origin()) as work:
+            row = await work.fetchrow("SELECT * FROM users WHERE id = $1", home.owner.user_id)
+            heir = managing.read_user(row).model_copy(update={"id": new_id(), "name": "heir"})
+            await work.add(heir)
+
+        async def forgotten(name: str) -> str:
+            try:
+                async with system.foundation.begin(SYSTEM, Origin()) as work:
+                    await forgetting.forget_user(work, name)
+                return "done"
+            except managing.LastAdministrator:
+                return "refused"
+
+        ends = await asyncio.gather(forgotten("heir"), forgotten(home.owner.name))
+        assert sorted(ends) == ["done", "refused"]
+        assert (
+            await owner.fetchval("SELECT count(*) FROM users WHERE owner AND account_id = $1", row["account_id"]) == 1
+        )

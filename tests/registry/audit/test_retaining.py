@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from registry.actors import SYSTEM, Origin
-from registry.audit import proving, retaining
-from registry.audit.retaining import ArchiveUnsound, Month, MonthEmpty, MonthKept, MonthNotOver
+from registry.audit import exporting, proving, reading, retaining, verifying
+from registry.audit.exporting import NotSigned, PartlyArchived, Wish
+from registry.audit.retaining import ArchiveUnsound, Month, MonthEmpty, MonthGrown, MonthKept, MonthNotOver
 from registry.audit.scrubbing import scrub_database
 from registry.audit.verifying import SOUND
 from registry.events import Event, Outcome
@@ -18,6 +20,7 @@ from tests.support.books import in_process, new_database, opened
 from tests.support.server import Server
 
 DAY = 86_400
+SHIPS = UUID(int=7)
 
 
 @pytest.fixture
@@ -35,7 +38,8 @@ async def system(dsn: str, tmp_path: Path) -> AsyncIterator[System]:
 async def write(system: System, count: int) -> None:
     for number in range(count):
         at = system.foundation.clock.now()
-        await system.foundation.ledger.append(Event(at, "test.happen", Outcome.ALLOWED, SYSTEM, Origin(), str(number)))
+        event = Event(at, "test.happen", Outcome.ALLOWED, SYSTEM, Origin(), str(number), organization_id=SHIPS)
+        await system.foundation.ledger.append(event)
     await system.foundation.ledger.catch_up()
 
 
@@ -138,3 +142,140 @@ async def test_what_the_settings_wish_is_done_by_itself(system: System, dsn: str
     assert await retaining.retain(system.foundation, system.sequencer, folder, None) == []
     async with opened(dsn) as owner:
         assert await owner.fetchval("SELECT count(*) FROM audit_segment WHERE dropped_at IS NULL") == 1
+
+
+async def test_a_month_in_the_middle_may_leave_while_an_older_one_is_held(
+    system: System, dsn: str, tmp_path: Path
+) -> None:
+    """The log stays sound, and no export pretends that what left was never there."""
+    this, following = await two_months(system, tmp_path)
+    foundation, sequencer, folder = system.foundation, system.sequencer, tmp_path / "archive"
+    await retaining.hold(foundation, sequencer, this, on=True, reason="a lawsuit")
+    await write(system, 5)
+    assert await retaining.retain(foundation, sequencer, folder, 1) == []
+    await retaining.drop(foundation, sequencer, following)
+    await write(system, 5)
+    await sequencer.publish_now()
+    verdict = await scrub_database(foundation, sequencer.publisher)
+    assert (verdict.status, verdict.sentence) == (SOUND, "Sound.")
+    with pytest.raises(PartlyArchived, match=following.text):
+        async for _ in exporting.export(foundation, sequencer, Wish()):
+            pass
+    since = Month(following.plus(1)).begin
+    lines = [line async for line in exporting.export(foundation, sequencer, Wish(since=since))]
+    keys = [signer.verifier for signer in sequencer.publisher.signers]
+    assert verifying.verify(lines, keys).status == SOUND
+    async with opened(dsn) as owner:
+        gone = await owner.fetchval("SELECT first_seq FROM audit_segment WHERE dropped_at IS NOT NULL")
+    async with foundation.view(SYSTEM, Origin()) as work:
+        assert await reading.row_of(work, gone) is None
+        assert await reading.row_of(work, gone - 1) is not None
+    states = {row["month"]: row["dropped_at"] is not None for row in await retaining.segments(foundation.pool.fetch)}
+    assert (states[this.first], states[following.first]) == (False, True)
+    with pytest.raises(MonthKept, match="was dropped"):
+        await retaining.hold(foundation, sequencer, following, on=True, reason=None)
+
+
+async def test_what_came_after_the_archive_does_not_leave_with_it(system: System, dsn: str, tmp_path: Path) -> None:
+    """As from a server whose clock is behind. Neither the command nor the database lets it go; archiving again does."""
+    this, _ = await two_months(system, tmp_path)
+    foundation, sequencer, folder = system.foundation, system.sequencer, tmp_path / "archive"
+    await retaining.archive(foundation, sequencer, this, folder)
+    async with opened(dsn) as owner:
+        await owner.execute("UPDATE audit_segment SET last_seq = last_seq - 1")
+        for role in ({}, {"as_sequencer": True}):
+            async with opened(dsn, **role) as connection:
+                with pytest.raises(asyncpg.InsufficientPrivilegeError, match="its archive"):
+                    await connection.execute("SELECT audit_drop($1)", this.first)
+        with pytest.raises(MonthGrown):
+            await retaining.drop(foundation, sequencer, this)
+        assert await owner.fetchval("SELECT count(*) FROM audit_log WHERE action = 'test.happen'") == 320
+    assert await retaining.retain(foundation, sequencer, folder, 1) == [this.text]
+
+
+async def test_an_archive_that_was_lost_is_made_again(system: System, tmp_path: Path) -> None:
+    this, _ = await two_months(system, tmp_path)
+    foundation, sequencer, folder = system.foundation, system.sequencer, tmp_path / "archive"
+    path = await retaining.archive(foundation, sequencer, this, folder)
+    first = path.read_bytes()
+    path.unlink()
+    with pytest.raises(ArchiveUnsound, match="cannot be read back"):
+        await retaining.drop(foundation, sequencer, this)
+    assert await retaining.retain(foundation, sequencer, folder, 1) == [this.text]
+    assert len(path.read_bytes()) >= len(first) // 2
+
+
+async def test_a_crash_between_archive_and_drop_only_means_to_do_it_again(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with in_process(dsn, tmp_path) as system:
+        this, following = await two_months(system, tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(retaining, "drop", crash)
+            with pytest.raises(RuntimeError):
+                await retaining.retain(system.foundation, system.sequencer, tmp_path / "archive", 1)
+    async with in_process(dsn, tmp_path) as system:
+        assert await retaining.retain(system.foundation, system.sequencer, tmp_path / "archive", 1) == [this.text]
+        verdict = await scrub_database(system.foundation, system.sequencer.publisher)
+        assert verdict.status == SOUND
+        files = {path.name for path in (tmp_path / "archive").iterdir()}
+        assert files == {f"audit-{month.text}.jsonl.gz" for month in (this, following)}
+
+
+async def crash(*_: object) -> None:
+    raise RuntimeError("the server was killed")
+
+
+async def test_only_what_is_signed_is_archived(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive under a checkpoint that does not reach the end of the month would not hold it all."""
+    foundation, sequencer = system.foundation, system.sequencer
+    await sequencer.publish_now()
+    monkeypatch.setattr(sequencer.publisher, "is_due", lambda size: False)
+    this, _ = await two_months(system, tmp_path)
+    with pytest.raises(NotSigned, match="not signed yet"):
+        await retaining.archive(foundation, sequencer, this, tmp_path / "archive")
+    assert list((tmp_path / "archive").iterdir()) == []
+
+
+async def test_nothing_leaves_a_log_that_is_in_doubt(system: System, dsn: str, tmp_path: Path) -> None:
+    this, _ = await two_months(system, tmp_path)
+    foundation, sequencer = system.foundation, system.sequencer
+    await retaining.archive(foundation, sequencer, this, tmp_path / "archive")
+    sequencer.publisher.standing.tampered = "Entry 3 is missing."
+    for act in (
+        retaining.drop(foundation, sequencer, this),
+        retaining.archive(foundation, sequencer, this, tmp_path / "archive"),
+    ):
+        with pytest.raises(MonthKept, match="Entry 3 is missing"):
+            await act
+
+
+async def test_a_month_without_a_partition_is_archived_and_stays(system: System, dsn: str, tmp_path: Path) -> None:
+    """No server prepared it: its entries lie in the rest, out of which nothing can be dropped."""
+    foundation, sequencer = system.foundation, system.sequencer
+    (tmp_path / "clock").write_text("0")
+    away = Month(Month(foundation.clock.now().date().replace(day=1)).plus(5))
+    move_into(system, tmp_path, away)
+    await write(system, 3)
+    move_into(system, tmp_path, Month(away.plus(1)))
+    await write(system, 1)
+    path = await retaining.archive(foundation, sequencer, away, tmp_path / "archive")
+    assert path.exists()
+    with pytest.raises(MonthKept, match="no partition of its own"):
+        await retaining.drop(foundation, sequencer, away)
+    async with opened(dsn) as owner:
+        with pytest.raises(asyncpg.UndefinedTableError, match="no partition of its own"):
+            await owner.execute("SELECT audit_drop($1)", away.first)
+
+
+async def test_the_owner_can_take_out_no_rows_of_an_archived_month(system: System, dsn: str, tmp_path: Path) -> None:
+    this, _ = await two_months(system, tmp_path)
+    await retaining.archive(system.foundation, system.sequencer, this, tmp_path / "archive")
+    async with opened(dsn) as owner:
+        for statement in ("DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET seq = seq"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="the audit log only grows"):
+                await owner.execute(statement.format(f"audit_log_{this.first:%Y_%m}"))
+    async with opened(dsn, as_sequencer=True) as sequencer:
+        for statement in ("DROP TABLE {}", "ALTER TABLE audit_log DETACH PARTITION {}"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await sequencer.execute(statement.format(f"audit_log_{this.first:%Y_%m}"))
