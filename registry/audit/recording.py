@@ -1,7 +1,7 @@
 """Writing the log: within the transaction of a change, or many pulls and refusals under one commit.
 
-The group commit has no timer: what arrives while one commit is on its way to the disk forms the next batch, so a
-lone pull waits for one commit only, and a thousand share a few. Whoever appends waits for the commit: no answer
+The group commit has no timer: what arrives while one commit is on its way to the disk, and in the turns of the event
+loop that bring still more, forms the next batch. So a lone pull waits for one commit only, and a thousand share a few. Whoever appends waits for the commit: no answer
 leaves for a thing that is not on the books. The queue is bounded in entries and bytes; when the database cannot keep
 up the caller is refused rather than an entry lost.
 
@@ -144,8 +144,9 @@ class Ledger:
         connection."""
         try:
             while True:
-                batch = await self._next_batch()
+                batch: list[Waiting] = []
                 try:
+                    await self._gather(batch)
                     await self._settle(batch)
                 finally:
                     self._finish(batch)
@@ -162,12 +163,15 @@ class Ledger:
             log.error("counts of denials could not be written", entries=len(self._floods.owed))
         await self._queue.join()
 
-    async def _next_batch(self) -> list[Waiting]:
-        batch = [await self._queue.get()]
-        while len(batch) < BATCH and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
-        self._on_the_way = len(batch)
-        return batch
+    async def _gather(self, batch: list[Waiting]) -> None:
+        """As long as one more comes with each turn of the event loop, others are on their way, and worth a turn."""
+        batch.append(await self._queue.get())
+        came = 1
+        while came and len(batch) < BATCH:
+            self._on_the_way = len(batch)
+            await asyncio.sleep(0)
+            came = min(self._queue.qsize(), BATCH - len(batch))
+            batch += [self._queue.get_nowait() for _ in range(came)]
 
     async def _settle(self, batch: list[Waiting]) -> None:
         try:

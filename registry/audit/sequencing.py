@@ -31,7 +31,7 @@ from registry.transparency import tiles
 from registry.transparency.merkle import leaf_hash
 
 BATCH = 2048
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.2
+PAUSE = 0.2
 PAUSE_AFTER_FAILURE = 1.0
 WHILE_ANOTHER_WORKS = 0.01
 READERS_PATIENCE = 1.0
@@ -106,12 +106,11 @@ class Sequencer:
         await self.catch_up()
 
     async def run(self) -> None:
-        pause = SHORTEST_PAUSE
         try:
             while True:
+                pause = PAUSE
                 try:
-                    worked = await self.turn()
-                    pause = SHORTEST_PAUSE if worked else min(pause * 2, LONGEST_PAUSE)
+                    await self.turn()
                 except Exception as error:  # whatever it was: entries wait, and are not lost
                     log.error("entries could not be numbered", error=repr(error))
                     self._disconnect()
@@ -120,17 +119,17 @@ class Sequencer:
         finally:
             self._disconnect()
 
-    async def turn(self) -> int:
-        """Numbers all that waits, publishes what is due, and says how many entries were numbered."""
+    async def turn(self) -> None:
+        """Numbers all that waits, and publishes what is due."""
         connection = await self._connected()
         readers, self._readers = self._readers, []
-        done, complete = 0, False
+        complete = False
         try:
             while not complete:
                 count = await self.step(connection)
                 if count is None:
                     break
-                done, complete = done + count, count < BATCH
+                complete = count < BATCH
             await self.publish(connection)
             await self._look(connection)
         finally:
@@ -138,7 +137,6 @@ class Sequencer:
                 _release(readers)
             else:
                 self._readers += [reader for reader in readers if not reader.done()]
-        return done
 
     async def step(self, connection: Connection) -> int | None:
         """Numbers one batch, and says how many; None when another server is at it."""
