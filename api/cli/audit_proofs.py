@@ -29,6 +29,7 @@ from registry.settings import Settings
 from registry.system import System
 from registry.transparency.notes import KeyInvalid, VerifierKey
 
+READ_AT_ONCE = 256 * 1024
 STATUS = {SOUND: "sound", TAMPERED: "TAMPERED WITH", INCOMPLETE: "incomplete"}
 
 
@@ -110,7 +111,7 @@ def _of_file(file: Path, keys: list[str], checkpoints: list[Path]) -> Verdict:
     try:
         known = [one for text in keys for one in read_keys(text)]
         outside = [note for path in checkpoints for note in verifying.notes_in(path.read_text())]
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb", buffering=READ_AT_ONCE) as lines:
             return verifying.verify(lines, known, outside)
     except (KeyInvalid, Incomplete) as error:
         return Verdict(INCOMPLETE, str(error))

@@ -6,13 +6,13 @@ out. Nothing of a body is a secret, and what tells of a person stands only in it
 """
 
 import re
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
+from pybase64 import b64encode
 
 from registry.actors import Actor
 from registry.events import Event

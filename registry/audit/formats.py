@@ -4,12 +4,12 @@ JSON Lines is the one that loses nothing: each line holds the exact bytes that w
 as anybody can read it. Every line follows from the entry alone, so whoever verifies makes it again and compares.
 """
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from pybase64 import b64encode
 
 from registry.audit.bodies import read_time
 from registry.audit.entries import Wrapped, unwrap

@@ -1,9 +1,9 @@
 """Writing the log: within the transaction of a change, or many pulls and refusals under one commit.
 
 The group commit has no timer: what arrives while one commit is on its way to the disk, and in the turns of the event
-loop that bring still more, forms the next batch. So a lone pull waits for one commit only, and a thousand share a few. Whoever appends waits for the commit: no answer
-leaves for a thing that is not on the books. The queue is bounded in entries and bytes; when the database cannot keep
-up the caller is refused rather than an entry lost.
+loop that bring still more, forms the next batch. So a lone pull waits for one commit only, and a thousand share a few.
+Whoever appends waits for the commit: no answer leaves for a thing that is not on the books. The queue is bounded in
+entries and bytes; when the database cannot keep up the caller is refused rather than an entry lost.
 
 Denials that come in floods are only counted (`floods`). Who gets one of those waits for nothing; what was counted is
 written by `count_floods` when its minute is over, when a reader asks, and at a clean stop. A server that is killed

@@ -8,13 +8,13 @@ the newest there ever was; for that, give checkpoints that were kept elsewhere.
 
 import re
 from base64 import b64decode
-from binascii import b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 import orjson
+from pybase64 import b64encode
 
 from registry.audit import sealing
 from registry.audit.entries import EntryInvalid, Wrapped, columns_of, unwrap
@@ -29,7 +29,8 @@ BATCH = 4096
 Read = tuple[int, bytes, bytes, bytes, bytes]
 """Index, leaf, time, number within the organization, and the organization, as bytes of the entry."""
 HEAD = re.compile(
-    rb'\{"seq":([0-9]{1,19}),"logged_at":"([0-9T:.Z-]{27})"(,"org_seq":[0-9]{1,19})?,"leaf":"([^"]{44})","entry":"'
+    rb'\{"seq":(0|[1-9][0-9]{0,18}+),"logged_at":"(.{27})"(,"org_seq":[0-9]{1,19}+)?+,"leaf":"(.{44})","entry":"',
+    re.DOTALL,
 )
 LAST_LINE = b'{"checkpoint":'
 
@@ -85,9 +86,9 @@ class Run:
             raise Tampered(f"Entry {index} is dated before the one ahead of it.", index)
         if within:
             number = int(within[11:])
-            if self.heads.get(organization, number - 1 if self.since else 0) != number - 1:
+            if self.heads.get(organization, number if self.since else 1) != number:
                 raise Tampered(f"Entry {index} has not the next number within its organization.", index)
-            self.heads[organization] = number
+            self.heads[organization] = number + 1
         self.last_at = logged_at
         self.leaves.append(leaf)
         self.next = index + 1
@@ -112,15 +113,14 @@ def read_line(line: bytes) -> Read:
     decoding and parsing would, and a log has millions of lines. Only a line that differs is taken apart.
     """
     head = HEAD.match(line)
-    if head is not None and line.endswith(b"}\n"):
+    if head is not None:
         seq, logged_at, within, told = head.groups(b"")
-        start = head.end()
-        end = line.find(b'"', start)
+        end = line.find(b'"', start := head.end())
         body = line[end + 10 : -2]
-        entry = b'{"event":' + body + b',"logged_at":"' + logged_at + b'"' + within + b',"v":1}'
+        entry = b"".join((b'{"event":', body, b',"logged_at":"', logged_at, b'"', within, b',"v":1}'))
         leaf = sha256(b"\x00" + entry).digest()
-        same = b2a_base64(entry, newline=False) == line[start:end] and b2a_base64(leaf, newline=False) == told
-        if same and line[end : end + 11] == b'","event":{':
+        written = b64encode(entry) + b'","event":{'
+        if line.startswith(written, start) and line.endswith(b"}\n") and b64encode(leaf) == told:
             place = body.rfind(b'"organization":"') + 16
             return int(seq), leaf, logged_at, within, body[place : place + 32]
     return _taken_apart(line)
@@ -146,7 +146,6 @@ def _taken_apart(line: bytes) -> Read:
 def _read(lines: Iterable[bytes], run: Run, wanted: dict[int, list[Checkpoint]]) -> dict[str, Any]:
     """Takes all entries in, and returns the last line."""
     held: dict[str, Any] | None = None
-    begun = False
     for line in lines:
         if held is not None:
             raise Incomplete("Lines follow the checkpoint, which is the last of an export.")
@@ -154,8 +153,8 @@ def _read(lines: Iterable[bytes], run: Run, wanted: dict[int, list[Checkpoint]])
             held = _last_line(line)
             continue
         read = read_line(line)
-        if not begun:
-            begun, run.since, run.next, run.first_at = True, read[0], read[0], read[2]
+        if not run.first_at:
+            run.since, run.next, run.first_at = read[0], read[0], read[2]
         run.take(*read)
         if len(run.leaves) >= BATCH and not run.since:
             compare(run, wanted)

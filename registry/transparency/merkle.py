@@ -36,17 +36,23 @@ class CompactRange:
     def append(self, leaf: bytes) -> None:
         self.extend((leaf,))
 
-    def extend(self, leaves: Iterable[bytes]) -> None:
+    def extend(self, leaves: Sequence[bytes]) -> None:
         """Adds hashes of leaves."""
-        sha256, nodes, size = hashlib.sha256, self.nodes, self.size
-        for node in leaves:
-            bits = size
-            while bits & 1:
-                node = sha256(b"\x01" + nodes.pop() + node).digest()
-                bits >>= 1
-            nodes.append(node)
-            size += 1
-        self.size = size
+        done = 0
+        while left := len(leaves) - done:
+            room = self.size & -self.size or left
+            width = min(room, 1 << left.bit_length() - 1)
+            self._add(perfect_root(leaves[done : done + width]), width)
+            done += width
+
+    def _add(self, node: bytes, width: int) -> None:
+        """Adds the root of a perfect subtree of so many leaves, not more than the smallest one that is there."""
+        bits = self.size // width
+        while bits & 1:
+            node = node_hash(self.nodes.pop(), node)
+            bits >>= 1
+        self.nodes.append(node)
+        self.size += width
 
     def root(self) -> bytes:
         return folded(self.nodes)
@@ -64,9 +70,10 @@ def folded(nodes: Sequence[bytes]) -> bytes:
 
 def perfect_root(hashes: Sequence[bytes]) -> bytes:
     """The root over a power of two of hashes."""
-    level = list(hashes)
+    sha256, level = hashlib.sha256, hashes
     while len(level) > 1:
-        level = [node_hash(level[place], level[place + 1]) for place in range(0, len(level), 2)]
+        pairs = iter(level)
+        level = [sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
     return level[0]
 
 
