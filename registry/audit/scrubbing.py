@@ -185,9 +185,12 @@ def _unlike(level: int, index: int, made: bytes, found: bytes) -> Tampered:
 
 
 def _check_head(organization: UUID, number: int, run: Run) -> None:
-    counted = run.heads.get(organization.hex.encode())
-    if counted != number and not (counted is None and run.since):
-        raise Tampered(f"Organization {organization} counts {number} entries, and has {counted or 0}.")
+    following = run.heads.get(organization.hex.encode())
+    if following is None and run.since:
+        return
+    counted = (following or 1) - 1
+    if counted != number:
+        raise Tampered(f"Organization {organization} counts {number} entries, and has {counted}.")
 
 
 async def scrub_database(

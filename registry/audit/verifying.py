@@ -67,7 +67,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class Run:
-    """What is known of the log after so many lines."""
+    """What is known of the log after so many lines. `heads` holds the number that comes next in each organization."""
 
     tree: CompactRange = field(default_factory=CompactRange)
     since: int = 0
