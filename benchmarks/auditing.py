@@ -29,6 +29,7 @@ from benchmarks.servers import Target, ours
 from registry import migrating
 from registry.actors import Actor, ActorKind, Origin
 from registry.audit import bodies, sealing
+from registry.audit.sequencing import LOCK, OLDEST
 from registry.events import Event, Outcome
 from registry.identifiers import new_id
 from registry.settings import Settings
@@ -104,10 +105,10 @@ async def sequence(entries: int) -> None:
         connection = await asyncpg.connect(dsn)
         made = _bodies(entries)
         async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", 0x71DE_1069)  # nobody begins yet
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)  # nobody begins yet
             await connection.execute("INSERT INTO audit_inbox (body) SELECT unnest($1::bytea[])", made)
         began = time.perf_counter()
-        while await connection.fetchval("SELECT EXISTS (SELECT FROM audit_inbox)"):
+        while await connection.fetchval(OLDEST) is not None:
             await system.foundation.ledger.catch_up()
         seconds = time.perf_counter() - began
         await connection.close()

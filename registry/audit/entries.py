@@ -6,8 +6,10 @@ cache for searching; it follows from the bytes by `columns_of`, and whoever veri
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -16,11 +18,14 @@ import orjson
 from registry.audit.bodies import read_time
 
 LONGEST = 65_535  # what an entry bundle can hold (C2SP tlog-tiles, "Log Entries")
-LONGEST_COLUMN = 2100  # LONGEST_TEXT and the sign that it was cut; an index row holds a little more
+LONGEST_COLUMN = 2100  # LONGEST_TEXT and the sign that it was cut
 WRAPPED = re.compile(
     rb'\{"event":(\{.*\}),"logged_at":"([0-9T:.Z-]{27})"(?:,"org_seq":([1-9][0-9]*))?,"v":1\}',
     re.DOTALL,
 )
+TAG_DIGITS = 16
+DIGITS = re.compile("[0-9a-f]{32}").fullmatch
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 COLUMNS = (
     "event_id",
     "account_id",
@@ -67,7 +72,8 @@ def unwrap(entry: bytes) -> Wrapped:
 
 
 def columns_of(wrapped: Wrapped) -> tuple[Any, ...]:
-    """The values of `COLUMNS`. Raises `EntryInvalid` when the body is not one of an event."""
+    """The values of `COLUMNS`, ids as 32 hexadecimal digits. Raises `EntryInvalid` when the body is not one of an
+    event."""
     try:
         event = orjson.loads(wrapped.body)
         if ("organization" in event.get("scope", {})) != (wrapped.number is not None):
@@ -78,28 +84,39 @@ def columns_of(wrapped: Wrapped) -> tuple[Any, ...]:
 
 
 def columns_of_event(event: dict[str, Any], number: int | None) -> tuple[Any, ...]:
-    actor, scope = event["actor"], event.get("scope", {})
+    """As `columns_of`. Raises KeyError, TypeError, AttributeError or ValueError for what is no event."""
+    actor, scope, reason = event["actor"], event.get("scope", NOTHING), event.get("reason", NOTHING)
     return (
-        UUID(event["id"]),
-        _uuid(scope.get("account")),
-        _uuid(scope.get("organization")),
+        _id(event["id"]),
+        _id(scope.get("account")),
+        _id(scope.get("organization")),
         number,
-        _uuid(scope.get("repository")),
+        _id(scope.get("repository")),
         actor["kind"],
-        _uuid(actor.get("id")),
+        _id(actor.get("id")),
         event["action"],
         event["outcome"],
-        event.get("target", {}).get("name", ""),
-        event.get("reason", {}).get("stated"),
-        event.get("request", {}).get("id"),
+        event.get("target", NOTHING).get("name", ""),
+        reason.get("stated"),
+        event.get("request", NOTHING).get("id"),
         _signed(actor.get("tag")),
-        _signed(event.get("source", {}).get("tag")),
+        _signed(event.get("source", NOTHING).get("tag")),
     )
 
 
-def is_storable(columns: tuple[Any, ...]) -> bool:
-    """Whether columns and their indexes can hold these values; those of an event of ours always can."""
-    return all("\x00" not in one and len(one) <= LONGEST_COLUMN for one in columns if isinstance(one, str))
+def columns_in(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a row of the table says, as `columns_of` has it."""
+    values = (row[name] for name in COLUMNS)
+    return tuple(value.hex if isinstance(value, UUID) else value for value in values)
+
+
+def check_storable(columns: tuple[Any, ...]) -> None:
+    """That the table can hold these values; those of an event of ours it always can. Raises ValueError, TypeError."""
+    _, _, _, _, _, kind, _, action, outcome, target, stated, request_id, _, _ = columns
+    texts = [kind, action, outcome, target, "" if stated is None else stated, "" if request_id is None else request_id]
+    whole = "".join(texts)
+    if "\x00" in whole or (len(whole) > LONGEST_COLUMN and max(map(len, texts)) > LONGEST_COLUMN):
+        raise ValueError("a column cannot hold it")
 
 
 def time_of(wrapped: Wrapped) -> datetime:
@@ -107,13 +124,18 @@ def time_of(wrapped: Wrapped) -> datetime:
 
 
 def signed_tag(tag: str) -> int:
-    """A tag as PostgreSQL's bigint holds it."""
-    return int.from_bytes(bytes.fromhex(tag), "big", signed=True)
+    """A tag as PostgreSQL's bigint holds it. Raises ValueError for what is none."""
+    value = int(tag, 16)
+    if len(tag) != TAG_DIGITS:
+        raise ValueError(f"a tag has {TAG_DIGITS} hexadecimal digits")
+    return value - (1 << 64) if value >> 63 else value
 
 
 def _signed(tag: str | None) -> int | None:
     return None if tag is None else signed_tag(tag)
 
 
-def _uuid(digits: str | None) -> UUID | None:
-    return None if digits is None else UUID(digits)
+def _id(digits: str | None) -> str | None:
+    if digits is not None and not DIGITS(digits):
+        raise ValueError("an id has 32 hexadecimal digits")
+    return digits

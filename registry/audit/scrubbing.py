@@ -116,7 +116,7 @@ class Scrubber:
             raise Tampered(f"Entry {index} is not the one whose hash stands beside it.", index)
         if wrapped.logged_at != row["logged_at"].isoformat(timespec="microseconds").replace("+00:00", "Z"):
             raise Tampered(f"Entry {index} stands at another time than its bytes say.", index)
-        check_columns(wrapped, [row[name] for name in COLUMNS], index)
+        check_columns(wrapped, row, index)
         organization = row["organization_id"].hex.encode() if row["organization_id"] else b""
         within = b"" if wrapped.number is None else b',"org_seq":%d' % wrapped.number
         self.run.take(index, row["leaf"], wrapped.logged_at.encode(), within, organization)

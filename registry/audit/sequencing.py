@@ -20,7 +20,7 @@ import structlog
 
 from registry.audit import entries, tiling
 from registry.audit.bodies import read_time, written_time
-from registry.audit.entries import LONGEST, Wrapped, columns_of_event, is_storable, wrap
+from registry.audit.entries import LONGEST, Wrapped, check_storable, columns_of_event, wrap
 from registry.audit.publishing import Publisher, system_body
 from registry.audit.tiling import Tree
 from registry.clock import Clock
@@ -41,6 +41,8 @@ CLOCK_SLACK = timedelta(seconds=1)
 WRAPPING = 200  # about what `wrap` adds, and a little
 LOCK = 0x71DE_1069
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
+# The smallest id is read from the index; looking for any row would go through all that were taken out before.
+OLDEST = "SELECT min(id) FROM audit_inbox"
 TAKE = """
     DELETE FROM audit_inbox WHERE id = ANY(ARRAY(SELECT id FROM audit_inbox ORDER BY id LIMIT $1))
     RETURNING id, body
@@ -60,6 +62,9 @@ WAITING = """
     FROM audit_inbox
 """
 RECORD = "INSERT INTO audit_inbox (body) VALUES ($1)"
+ORGANIZATION, NUMBER = entries.COLUMNS.index("organization_id"), entries.COLUMNS.index("org_seq")
+Admitted = tuple[bytes, tuple[Any, ...]]
+"""A body, and what the table's columns say of it but for the number within its organization."""
 log = structlog.get_logger("audit")
 
 
@@ -140,7 +145,7 @@ class Sequencer:
 
     async def step(self, connection: Connection) -> int | None:
         """Numbers one batch, and says how many; None when another server is at it."""
-        if not await connection.fetchval("SELECT EXISTS (SELECT FROM audit_inbox)"):
+        if await connection.fetchval(OLDEST) is None:
             return 0
         async with connection.transaction():
             if not await connection.fetchval(TRY_LOCK, LOCK):
@@ -163,9 +168,9 @@ class Sequencer:
 
     async def _integrate(self, connection: Connection, tree: Tree, found: Sequence[bytes]) -> None:
         at = await self._time(connection, tree)
-        admitted = [_admitted(body, at) for body in found]
-        heads = await self._heads(connection, {organization for _, _, organization in admitted if organization})
-        numbered = [_numbered(tree.size + place, at, *one, heads) for place, one in enumerate(admitted)]
+        admitted, time = [_admitted(body, at) for body in found], written_time(at)
+        heads = await self._heads(connection, {columns[ORGANIZATION] for _, columns in admitted} - {None})
+        numbered = [_numbered(tree.size + place, at, time, one, heads) for place, one in enumerate(admitted)]
         columns = ("logged_at", "seq", "entry", "leaf", *entries.COLUMNS)
         await connection.copy_records_to_table("audit_log", records=numbered, columns=columns)
         await connection.execute(SET_HEADS, [UUID(one) for one in heads], list(heads.values()))
@@ -249,29 +254,31 @@ async def acting(dsn: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-def _admitted(body: bytes, at: datetime) -> tuple[bytes, dict[str, Any], str | None]:
-    """Body, event and organization. What is no event, which nobody but a broken or hostile server writes, does not
-    stop the log: an entry says that it was there."""
+def _admitted(body: bytes, at: datetime) -> Admitted:
+    """What is no event, which nobody but a broken or hostile server writes, does not stop the log: an entry says that
+    it was there."""
     try:
         if len(body) + WRAPPING > LONGEST:
             raise ValueError("too long")
         event = orjson.loads(body)
-        if not is_storable(columns_of_event(event, None)):
-            raise ValueError("a column cannot hold it")
-        return body, event, event.get("scope", {}).get("organization")
+        if not isinstance(event, dict) or orjson.dumps(event, option=orjson.OPT_SORT_KEYS) != body:
+            raise ValueError("not canonical")
+        columns = columns_of_event(event, None)
+        check_storable(columns)
+        return body, columns
     except (ValueError, KeyError, TypeError, AttributeError):
         told = system_body("audit.unreadable", digest_of(body), at, changes={"size": [None, len(body)]})
-        return told, orjson.loads(told), None
+        return told, columns_of_event(orjson.loads(told), None)
 
 
-def _numbered(
-    seq: int, at: datetime, body: bytes, event: dict[str, Any], organization: str | None, heads: dict[str, int]
-) -> tuple[Any, ...]:
+def _numbered(seq: int, at: datetime, time: str, admitted: Admitted, heads: dict[str, int]) -> tuple[Any, ...]:
+    body, columns = admitted
+    organization = columns[ORGANIZATION]
     number = None
     if organization is not None:
         number = heads[organization] = heads[organization] + 1
-    entry = wrap(Wrapped(body, written_time(at), number))
-    return (at, seq, entry, leaf_hash(entry), *columns_of_event(event, number))
+    entry = wrap(Wrapped(body, time, number))
+    return (at, seq, entry, leaf_hash(entry), *columns[:NUMBER], number, *columns[NUMBER + 1 :])
 
 
 def _id(row: Any) -> int:

@@ -8,7 +8,7 @@ the newest there ever was; for that, give checkpoints that were kept elsewhere.
 
 import re
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -17,7 +17,7 @@ import orjson
 from pybase64 import b64encode
 
 from registry.audit import sealing
-from registry.audit.entries import EntryInvalid, Wrapped, columns_of, unwrap
+from registry.audit.entries import EntryInvalid, Wrapped, columns_in, columns_of, unwrap
 from registry.audit.formats import json_line_of
 from registry.transparency import checkpoints
 from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
@@ -310,10 +310,10 @@ def _check_private(event: dict[str, Any], opened: Any, key: Any, seq: int) -> No
         raise Tampered(f"Entry {seq}: 'private' is not what was sealed.", seq)
 
 
-def check_columns(wrapped: Wrapped, columns: Sequence[Any], index: int) -> None:
-    """That what a table says of an entry follows from its bytes. Raises `Tampered`."""
+def check_columns(wrapped: Wrapped, row: Mapping[str, Any], index: int) -> None:
+    """That what a row of the table says of an entry follows from its bytes. Raises `Tampered`."""
     try:
-        if tuple(columns) == columns_of(wrapped):
+        if columns_in(row) == columns_of(wrapped):
             return
     except EntryInvalid as error:
         raise Tampered(f"Entry {index} cannot be read: {error}", index) from error
