@@ -42,6 +42,11 @@ class Verdict:
     def frozen(self) -> bool:
         return bool(self.rule) and self.rule[-1] == "deny"
 
+    @property
+    def text(self) -> str | None:
+        """The rule in a line, as an entry of the audit log quotes it."""
+        return " ".join(self.rule).removesuffix(" allow") or None
+
 
 class Law:
     """The rules, closed over their ladder. Make one with `Law.load()`."""

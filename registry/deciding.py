@@ -4,9 +4,10 @@ Order matters: who may not see a thing hears that it does not exist, in the very
 who may see it is told what is missing. Ceilings come last, so that they can only take away.
 """
 
-from policies.access import Law, Level
+from policies.access import Law, Level, Verdict
 from registry.actors import Actor
 from registry.errors import Denied, NotFound, Refusal, SignInFailed, Unauthenticated, Unavailable
+from registry.events import Grounds
 from registry.places import PLATFORM, Place
 
 # What a registry token must have asked for. Acts that are not listed need no scope of their own.
@@ -63,8 +64,8 @@ class ShareEnded(Denied):
     code = "SHARE_ENDED"
 
 
-def decide(law: Law, actor: Actor, act: str, place: Place) -> None:
-    """Passes, or raises the refusal that its reader can act on."""
+def decide(law: Law, actor: Actor, act: str, place: Place) -> Verdict:
+    """The verdict that allows it, or raises the refusal that its reader can act on."""
     verdict = law.decide(place.roles, place.kind, act) if place.exists else None
     if verdict is None or not verdict.allowed:
         raise _refusal(law, act, place)
@@ -79,6 +80,16 @@ def decide(law: Law, actor: Actor, act: str, place: Place) -> None:
             "Use a token of a higher level.",
             level=_name(actor.level),
         )
+    return verdict
+
+
+def grounds(law: Law, actor: Actor, act: str, place: Place) -> Grounds:
+    """What a refusal rests on, for the log, which may know more than the one who is refused. A token's ceiling is what
+    is held where that is the lower."""
+    verdict = law.decide(place.roles, place.kind, act)
+    limited = verdict.allowed and actor.ceiling is not None and actor.level is not None
+    held, needed = actor.level if limited else place.level, law.needed(place.kind, act)
+    return Grounds(verdict.text, _name(held), None if needed is None else _name(needed))
 
 
 def allows(law: Law, actor: Actor, act: str, place: Place) -> bool:

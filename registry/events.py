@@ -20,6 +20,15 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Grounds:
+    """What a decision rests on: the rule that spoke, and of a refusal the level held and the one that was needed."""
+
+    rule: str | None = None
+    held: str | None = None
+    needed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """`action` is `noun.verb`, listed in docs/reference/audit-actions.md. `changes` maps a field to [before, after].
 
@@ -40,6 +49,7 @@ class Event:
     digest: str | None = None
     reason_code: str | None = None
     reason: str | None = None
+    grounds: Grounds | None = None
     stated: str | None = None
     about: str | None = None
     about_id: UUID | None = None

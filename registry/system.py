@@ -93,7 +93,7 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str) -> AsyncIt
     await check_version(dsn)
     clock = FileClock(settings.clock_file) if settings.clock_file else SystemClock()
     keys = load_keys(settings.data / "keys", settings.registry_host)
-    publisher = _publisher(settings, keys, clock)
+    publisher = _publisher(settings, clock, dsn)
     sequencer = Sequencer(dsn, clock, telemetry, publisher)
     ledger = Ledger(dsn, telemetry, Scribe(keys.audit_sealing), sequencer, clock)
     blobs = FilesystemStore(settings.blobs_folder, durable=settings.embedded_fsync)
@@ -105,6 +105,7 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str) -> AsyncIt
         tasks.start_soon(ledger.run)
         tasks.start_soon(ledger.count_floods)
         tasks.start_soon(sequencer.run)
+        tasks.start_soon(publisher.run)
         try:
             yield await _open(foundation, sequencer, keys)
         finally:
@@ -183,10 +184,10 @@ async def _open(foundation: Foundation, sequencer: Sequencer, keys: Keys) -> Sys
     return System(foundation, gate, tokens, keys, sequencer, Followers(), generated)
 
 
-def _publisher(settings: Settings, keys: Keys, clock: Clock) -> Publisher:
+def _publisher(settings: Settings, clock: Clock, dsn: str) -> Publisher:
     every = timedelta(seconds=settings.audit_publish_seconds)
     reload = partial(read_signers, settings.data / "keys")
-    return Publisher(keys.audit_signing, reload, _anchors(settings), clock, every)
+    return Publisher(dsn, reload, _anchors(settings), clock, every)
 
 
 def _anchors(settings: Settings) -> list[Anchor]:

@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
+from itertools import islice
 from typing import Annotated, Any
 
 import strawberry
@@ -11,12 +12,12 @@ from sqlmodel import col
 from strawberry.scalars import JSON
 
 from api.schema.context import Info
-from api.schema.paging import After, Before, Connection, First, Last, connection, keyset, page_of
-from api.schema.scalars import BigInt, Node
+from api.schema.paging import After, Before, Connection, First, Last, Page, connection, keyset, page_of
+from api.schema.scalars import BigInt, Level, Node
 from registry.audit import reading
-from registry.audit.reading import EntryFilter
-from registry.audit.showing import Shown, numbered, show
-from registry.audit.tables import AuditRow
+from registry.audit.filtering import EntryFilter
+from registry.audit.showing import Line, Shown, numbered, show
+from registry.audit.tables import InboxRow
 from registry.work import Work
 
 
@@ -72,6 +73,15 @@ class AuditEntry(Node):
     reason_code: str | None = strawberry.field(description="The stable code of a refusal; null if it was done.")
     reason: str | None = strawberry.field(description="Why it was refused; else the reason its actor stated.")
     stated_reason: str | None = strawberry.field(description="The reason its actor stated.")
+    rule: str | None = strawberry.field(
+        description="The rule of the law that spoke: role, kind of thing and act. Null if none did, or none was asked."
+    )
+    level_held: Level | None = strawberry.field(
+        description="Of a refusal, the level held, or to which the token is limited; null if none was."
+    )
+    level_needed: Level | None = strawberry.field(
+        description="Of a refusal, the lowest level that would do; null if none would."
+    )
     actor: Actor = strawberry.field(description="Who did it.")
     client: str | None = strawberry.field(description="The client's own name for itself.")
     source: str | None = strawberry.field(description="The address it came from.")
@@ -102,6 +112,9 @@ class AuditEntry(Node):
             reason_code=shown.of("reason", "code"),
             reason=shown.readable(text) if text else stated,
             stated_reason=stated,
+            rule=shown.of("reason", "rule"),
+            level_held=_level(shown.of("reason", "held")),
+            level_needed=_level(shown.of("reason", "needed")),
             actor=Actor.of(shown),
             client=shown.private.get("agent"),
             source=shown.private.get("source"),
@@ -113,6 +126,10 @@ class AuditEntry(Node):
             leaf_hash=b64encode(line.leaf).decode() if line.leaf else None,
             entry=b64encode(line.entry).decode() if line.entry else None,
         )
+
+
+def _level(name: str | None) -> Level | None:
+    return None if name in (None, "NONE") else Level[name]
 
 
 def _state(index: int | None, published: int) -> EntryState:
@@ -147,6 +164,10 @@ class AuditFilter:
     reason: str | None = strawberry.field(
         default=None, description="The reason its actor stated, or its beginning with a `*` behind."
     )
+    state: EntryState | None = strawberry.field(
+        default=None,
+        description="How far it is on its way. PENDING: of the newest 10,000 without a number, by when it happened.",
+    )
 
 
 @strawberry.type
@@ -165,16 +186,32 @@ class AuditQueries:
         after: After = None,
         before: Before = None,
     ) -> Connection[AuditEntry] | None:
-        page = page_of(first, last, after, before, "NEWEST")
         wanted = filter or AuditFilter()
+        if wanted.state is EntryState.PENDING:
+            return await _pending(info, wanted, page_of(first, last, after, before, "PENDING"))
+        page = page_of(first, last, after, before, "NEWEST")
         async with info.context.reading_log(wanted.account or "audit log", filter=_asked(wanted)) as work:
-            statement = await reading.entries(work, filter_of(wanted), wanted.account)
-            keys = keyset(page, [col(AuditRow.logged_at), col(AuditRow.seq)], descending=True)
-            rows = await work.fetch(keys.on(statement))
+            statements = await reading.entries(work, filter_of(wanted), wanted.account)
+            keys = keyset(page, reading.ORDER, descending=True)
+            statement = reading.first_of(statements, keys.where, limit=keys.limit, newest=not page.backward)
+            rows = await work.fetch(statement)
             shown = dict(zip((row["seq"] for row in rows), await shown_rows(work, rows), strict=True))
         return connection(
             page, rows, key=lambda row: (row["logged_at"], row["seq"]), node=lambda row: shown[row["seq"]]
         )
+
+
+async def _pending(info: Info, wanted: AuditFilter, page: Page) -> Connection[AuditEntry]:
+    """They are not numbered first, or none would be left."""
+    target = wanted.account or "audit log"
+    async with info.context.reading_log(target, catch_up=False, filter=_asked(wanted)) as work:
+        sought, statement = await reading.waiting(work, filter_of(wanted), wanted.account)
+        keys = keyset(page, [col(InboxRow.id)], descending=True)
+        found = await work.fetch(statement.where(keys.where).order_by(*keys.order_by))
+        rows = list(islice(reading.among(found, sought), keys.limit))
+        shown = await show(work, [Line(row["body"]) for row in rows])
+        nodes = {row["id"]: AuditEntry.of(one, 0) for row, one in zip(rows, shown, strict=True)}
+    return connection(page, rows, key=lambda row: (row["id"],), node=lambda row: nodes[row["id"]])
 
 
 def _asked(wanted: AuditFilter) -> list[str]:
@@ -193,4 +230,5 @@ def filter_of(wanted: AuditFilter) -> EntryFilter:
         source=wanted.source,
         request_id=wanted.request_id,
         reason=wanted.reason,
+        state=wanted.state.name if wanted.state else None,
     )

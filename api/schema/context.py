@@ -93,11 +93,14 @@ class Context:
             ) from unavailable
 
     @asynccontextmanager
-    async def reading_log(self, target: str = "audit log", **asked: Any) -> AsyncIterator[Work]:
-        """A snapshot of its own, in which all has its number that was written before the call. That the log was read,
-        or could not be, is recorded in it; `asked` says what was asked for."""
+    async def reading_log(
+        self, target: str = "audit log", *, catch_up: bool = True, **asked: Any
+    ) -> AsyncIterator[Work]:
+        """A snapshot of its own, in which all has its number that was written before the call, unless `catch_up` is
+        False. That the log was read, or could not be, is recorded in it; `asked` says what was asked for."""
         ledger = self.system.foundation.ledger
-        await ledger.catch_up()
+        if catch_up:
+            await ledger.catch_up()
         async with self.system.foundation.view(self.actor, self.origin) as work:
             work.attempt("audit.read", target)
             yield work

@@ -15,7 +15,7 @@ import orjson
 from pybase64 import b64encode
 
 from registry.actors import Actor
-from registry.events import Event
+from registry.events import Event, Grounds
 from registry.oci.digest import digest_of
 
 VERSION = 1
@@ -23,6 +23,7 @@ LONGEST_TEXT = 2000
 LONGEST_CHANGES = 16 * 1024
 LONGEST_KEPT_VALUE = 512
 GREATEST_NUMBER = 2**53
+UNDECIDED = Grounds()
 FORGOTTEN = "user_~"  # stands in a target for a name that only the sealed part holds
 
 
@@ -37,9 +38,7 @@ def encode(event: Event, salt: bytes, subject: str | None, sealed: bytes | None,
         "occurred_at": written_time(event.at),
         "outcome": event.outcome.value.lower(),
         "private": None if sealed is None else b64encode(sealed).decode(),
-        "reason": _present(
-            {"code": event.reason_code, "stated": shortened(event.stated), "text": shortened(without_name(event))}
-        ),
+        "reason": _reason(event),
         "request": _present(
             {"client_id": shortened(event.origin.client_request_id, 128), "id": event.origin.request_id or None}
         ),
@@ -124,6 +123,20 @@ def _actor(actor: Actor, tag: str | None) -> dict[str, Any] | None:
             "kind": actor.kind.value.lower(),
             "tag": tag,
             "via": via or ("password" if actor.user_id else None),
+        }
+    )
+
+
+def _reason(event: Event) -> dict[str, Any] | None:
+    grounds = event.grounds or UNDECIDED
+    return _present(
+        {
+            "code": event.reason_code,
+            "held": grounds.held,
+            "needed": grounds.needed,
+            "rule": grounds.rule,
+            "stated": shortened(event.stated),
+            "text": shortened(without_name(event)),
         }
     )
 

@@ -18,7 +18,7 @@ import orjson
 from registry.audit.bodies import read_time
 
 LONGEST = 65_535  # what an entry bundle can hold (C2SP tlog-tiles, "Log Entries")
-LONGEST_COLUMN = 2100  # LONGEST_TEXT and the sign that it was cut
+LONGEST_NAMES, LONGEST_TEXTS = 200, 4200  # both texts are cut at LONGEST_TEXT; names are ours
 WRAPPED = re.compile(
     rb'\{"event":(\{.*\}),"logged_at":"([0-9T:.Z-]{27})"(?:,"org_seq":([1-9][0-9]*))?,"v":1\}',
     re.DOTALL,
@@ -111,11 +111,14 @@ def columns_in(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def check_storable(columns: tuple[Any, ...]) -> None:
-    """That the table can hold these values; those of an event of ours it always can. Raises ValueError, TypeError."""
+    """That the table and its indexes can hold these values; those of an event of ours they always can.
+
+    Raises ValueError, TypeError.
+    """
     _, _, _, _, _, kind, _, action, outcome, target, stated, request_id, _, _ = columns
-    texts = [kind, action, outcome, target, "" if stated is None else stated, "" if request_id is None else request_id]
-    whole = "".join(texts)
-    if "\x00" in whole or (len(whole) > LONGEST_COLUMN and max(map(len, texts)) > LONGEST_COLUMN):
+    names = "\n".join((kind, action, outcome, "" if request_id is None else request_id))
+    texts = "".join((target, "" if stated is None else stated))
+    if len(names) > LONGEST_NAMES or len(texts) > LONGEST_TEXTS or "\x00" in names or "\x00" in texts:
         raise ValueError("a column cannot hold it")
 
 

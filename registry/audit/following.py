@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from registry.actors import Actor, Origin
 from registry.audit import reading, tiling
-from registry.audit.reading import EntryFilter
+from registry.audit.filtering import EntryFilter
 from registry.audit.showing import Shown, numbered, show
 from registry.audit.tables import AuditRow
 from registry.errors import Denied, Invalid
@@ -72,6 +72,10 @@ class Followers:
             self._size = await foundation.pool.fetchval("SELECT size FROM audit_tree")
 
 
+class StateNotFollowed(Invalid):
+    code = "STATE_NOT_FOLLOWED"
+
+
 async def follow(
     foundation: Foundation,
     followers: Followers,
@@ -81,7 +85,14 @@ async def follow(
     start: int | None,
 ) -> AsyncIterator[tuple[Sequence[Shown], int]]:
     """Batches of entries, oldest first, and how many are published. `start` is the first number that is wanted; without
-    it, what comes from now on. Ends when the server does. Raises what `reading.entries` raises, at any time."""
+    it, what comes from now on. Ends when the server does. Raises `StateNotFollowed`, and what `reading.entries` raises,
+    at any time."""
+    if wanted.state is not None:
+        raise StateNotFollowed(
+            "The tail gives each entry as soon as it has its number, so none can be asked for by its state: leave it "
+            "out, and look at the state of what comes.",
+            path=["filter", "state"],
+        )
     place = await _begin(foundation, who, account, start)
     with followers.one_more(who[0]):
         while not followers.ended.is_set():
@@ -111,11 +122,9 @@ async def _begin(foundation: Foundation, who: tuple[Actor, Origin], account: str
 
 async def _batch(work: Work, wanted: EntryFilter, account: str | None, place: int) -> tuple[Sequence[Any], int, int]:
     """The next entries, the log's size in the same snapshot, and how much of it is published."""
-    statement = await reading.entries(work, wanted, account)
+    statements = await reading.entries(work, wanted, account)
     size = (await tiling.tree_of(work.fetch)).size
     since = await work.fetchval("SELECT last_at FROM audit_tile WHERE level = 0 AND idx = $1", place // 256 - 1)
-    statement = statement.where(col(AuditRow.seq) >= place)
-    if since is not None:
-        statement = statement.where(col(AuditRow.logged_at) >= since)
-    ordered = statement.order_by(col(AuditRow.logged_at), col(AuditRow.seq)).limit(BATCH)
-    return await work.fetch(ordered), size, await reading.published(work)
+    where = [col(AuditRow.seq) >= place, *([] if since is None else [col(AuditRow.logged_at) >= since])]
+    statement = reading.first_of(statements, *where, limit=BATCH, newest=False)
+    return await work.fetch(statement), size, await reading.published(work)

@@ -6,8 +6,10 @@ signed from then on, entries are still accepted and numbered, and it is said whe
 operator opens a new log.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,11 +21,17 @@ from registry.audit.anchors import Anchor, AnchorFailed
 from registry.audit.tiling import Tree
 from registry.clock import Clock
 from registry.events import Event, Outcome
-from registry.storage.database import Connection
+from registry.storage.database import SEQUENCER_ROLE, Connection, OwnConnection
 from registry.transparency.checkpoints import Checkpoint, parse
 from registry.transparency.notes import KeyInvalid, NoteInvalid, SignerKey, open_note, sign
 
 AT_LEAST_EVERY = timedelta(minutes=10)
+LOOK_EVERY = 1.0
+PATIENCE = 15.0
+WHILE_ANOTHER_WORKS = 0.01
+STATEMENT_SECONDS = 30
+LOCK = 0x71DE_1070
+TRY_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
 NEWEST = """
     SELECT size, root, note, at FROM audit_checkpoint WHERE origin = $1 ORDER BY size DESC, at DESC LIMIT 1
 """
@@ -47,37 +55,96 @@ class Standing:
     published_at: datetime | None = None
 
 
-@dataclass
 class Publisher:
-    """`signers` are the keys that sign, the newest first; all bear the log's origin as their name. `reload` gives those
-    that are to sign from now on, which an operator may have changed."""
+    """`run` works until cancelled, on a connection and under a lock of its own: however long an anchor takes, entries
+    are numbered meanwhile.
 
-    signers: Sequence[SignerKey]
-    reload: Callable[[], Sequence[SignerKey]]
-    anchors: Sequence[Anchor]
-    clock: Clock
-    every: timedelta
-    standing: Standing = field(default_factory=Standing)
+    `signers` are the keys that sign, the newest first; all bear the log's origin as their name. They are what `reload`
+    gave last, since an operator may change them.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        reload: Callable[[], Sequence[SignerKey]],
+        anchors: Sequence[Anchor],
+        clock: Clock,
+        every: timedelta,
+    ) -> None:
+        self.standing = Standing()
+        self.signers = reload()
+        self.anchors = anchors
+        self._own = OwnConnection(dsn, SEQUENCER_ROLE, STATEMENT_SECONDS)
+        self._reload = reload
+        self._clock = clock
+        self._every = every
+        self._asked = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def origin(self) -> str:
         return self.signers[0].name
+
+    async def publish_now(self) -> None:
+        """Returns when what was committed before the call is signed, or it is known why not, or after some seconds."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._asked.set()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(waiter, PATIENCE)
+
+    async def run(self) -> None:
+        try:
+            while True:
+                try:
+                    await self._turn()
+                except Exception as error:  # whatever it was: what is not signed now will be
+                    log.error("no checkpoint could be published", error=repr(error))
+                    self._own.drop()
+                await self._rest()
+        finally:
+            self._own.drop()
+
+    async def _turn(self) -> None:
+        connection = await self._own.get()
+        waiting, self._waiting = self._waiting, []
+        done = False
+        try:
+            if waiting or self.is_due(await connection.fetchval("SELECT size FROM audit_tree")):
+                async with connection.transaction():
+                    if done := await connection.fetchval(TRY_LOCK, LOCK):
+                        await self._publish(connection)
+        finally:
+            if not done:
+                self._waiting += waiting
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _rest(self) -> None:
+        """Whoever asks ends it; one who is here waits for another server's work, which is looked for soon."""
+        if self._waiting:
+            await asyncio.sleep(WHILE_ANOTHER_WORKS)
+            return
+        self._asked.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._asked.wait(), LOOK_EVERY)
 
     def is_due(self, size: int) -> bool:
         """At once at the start, for what is new soon, and when nothing happens so often that this too is provable."""
         at = self.standing.published_at
         if at is None:
             return True
-        waited = self.clock.now() - at
-        return waited >= (AT_LEAST_EVERY if size == self.standing.published_size else self.every)
+        waited = self._clock.now() - at
+        return waited >= (AT_LEAST_EVERY if size == self.standing.published_size else self._every)
 
-    async def publish(self, connection: Connection) -> None:
-        """Signs and stores a checkpoint of the tree. The caller's transaction holds the sequencer's lock and has
-        changed nothing, so that what is signed is committed."""
-        now = self.clock.now()
+    async def _publish(self, connection: Connection) -> None:
+        """Signs and stores a checkpoint of the tree, which is a committed one: nothing but this is done in the
+        transaction."""
+        now = self._clock.now()
         tree = await tiling.tree_of(connection.fetch)
         try:
-            self.signers = self.reload()
+            self.signers = self._reload()
             newest = await self._check(connection, tree)
             if newest is None or newest["size"] != tree.size or now - newest["at"] >= AT_LEAST_EVERY:
                 await self._sign(connection, tree, now)

@@ -1,27 +1,27 @@
 """Reading the log: newest first, filtered. Owners of an account read their account's entries, platform administrators
 all.
 
-Who asks has what is on its way numbered first, so that everybody finds what they did a moment ago. People are asked
-for by name and stand in the log by id; what is sealed is asked for by its tag under each key that may have sealed it.
+Who asks has what is on its way numbered first, so that everybody finds what they did a moment ago. What has no number
+yet, because no server numbers just now, can be asked for by itself.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, func, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY
+import orjson
+from sqlalchemy import ColumnElement, Select, false, select, union_all
 from sqlmodel import col
 
 from registry.access import finding
-from registry.audit import sealing
-from registry.audit.entries import signed_tag
-from registry.audit.tables import AuditRow
+from registry.audit.bodies import read_time
+from registry.audit.entries import COLUMNS, columns_of_event
+from registry.audit.filtering import EntryFilter, Sought, alternatives, holds, sought
+from registry.audit.tables import AuditRow, InboxRow
 from registry.audit.tiling import Tree, tree_of
 from registry.work import Work
 
+MOST_WAITING = 10_000
 LINE: tuple[Any, ...] = (
     col(AuditRow.seq),
     col(AuditRow.logged_at),
@@ -29,6 +29,8 @@ LINE: tuple[Any, ...] = (
     col(AuditRow.entry),
     col(AuditRow.account_id),
 )
+ORDER: tuple[Any, ...] = (col(AuditRow.logged_at), col(AuditRow.seq))
+WAITING: tuple[Any, ...] = (col(InboxRow.id), col(InboxRow.body))
 # The time of the entries around one: a tile's last is the next one's first.
 AROUND = """
     SELECT (SELECT last_at FROM audit_tile WHERE level = 0 AND idx = $1::bigint - 1) AS since,
@@ -40,36 +42,46 @@ BY_INDEX = """
         AND logged_at <= coalesce($3::timestamptz, 'infinity')
 """
 PUBLISHED = "SELECT size FROM audit_checkpoint ORDER BY at DESC, size DESC LIMIT 1"
-USER = "SELECT id FROM users WHERE name = $1"
-SUBJECTS_OF_ACCOUNT = """
-    SELECT subject FROM audit_subject
-    WHERE wrapped IS NOT NULL AND ($1::uuid IS NULL OR subject LIKE 'strangers:%'
-        OR subject IN (SELECT 'user:' || replace(id::text, '-', '') FROM users WHERE account_id = $1 OR platform_admin))
-"""
+TILE_BEFORE = "SELECT last_at FROM audit_tile WHERE level = 0 AND idx = $1::bigint / 256 - 1"
 
 
-@dataclass(frozen=True, slots=True)
-class EntryFilter:
-    """All that is given must hold. `action`, `target` and `reason` may end in `*`; `until` is exclusive."""
-
-    since: datetime | None = None
-    until: datetime | None = None
-    actor: str | None = None
-    action: str | None = None
-    target: str | None = None
-    outcome: str | None = None
-    source: str | None = None
-    request_id: str | None = None
-    reason: str | None = None
+async def entries(work: Work, wanted: EntryFilter, account: str | None = None) -> list[Select[Any]]:
+    """The rows that the actor may read and wants, of one account if it is named: as one statement or several, of which
+    `first_of` makes one. Raises what `require` raises."""
+    found = await sought(work, wanted, await scope(work, account))
+    state = await _in_state(work, wanted.state)
+    return [select(*LINE).where(*ways, *state) for ways in await alternatives(work, found)]
 
 
-async def entries(work: Work, wanted: EntryFilter, account: str | None = None) -> Select[Any]:
-    """The rows that the actor may read and wants; of one account, if it is named. Raises what `require` raises."""
-    whose = await scope(work, account)
-    conditions = [*_plain(wanted), *await _personal(work, wanted, whose)]
-    if whose is not None:
-        conditions.append(col(AuditRow.account_id) == whose)
-    return select(*LINE).where(*conditions)
+def first_of(statements: Sequence[Select[Any]], *where: ColumnElement[bool], limit: int, newest: bool) -> Select[Any]:
+    """Of the rows of several statements those that come first, by the log's order or newest first."""
+
+    def ordered(statement: Select[Any], columns: Sequence[Any]) -> Select[Any]:
+        return statement.order_by(*(column.desc() if newest else column.asc() for column in columns)).limit(limit)
+
+    parts = [ordered(each.where(*where), ORDER) for each in statements or [select(*LINE).where(false())]]
+    if len(parts) == 1:
+        return parts[0]
+    whole = union_all(*(select(part.subquery()) for part in parts)).subquery()
+    return ordered(select(whole), [whole.c[column.key] for column in ORDER])
+
+
+async def waiting(work: Work, wanted: EntryFilter, account: str | None = None) -> tuple[Sought, Select[Any]]:
+    """What has no number yet: what is wanted of it, by `among`, and the rows. Raises what `require` raises."""
+    found = await sought(work, wanted, await scope(work, account))
+    return found, select(*WAITING).limit(MOST_WAITING)
+
+
+def among(rows: Iterable[Any], wanted: Sought) -> Iterable[Any]:
+    """The rows that are wanted. Bytes that are no event are for the sequencer to tell of."""
+    for row in rows:
+        try:
+            event = orjson.loads(row["body"])
+            columns = dict(zip(COLUMNS, columns_of_event(event, None), strict=True))
+            if holds(wanted, columns, read_time(event["occurred_at"])):
+                yield row
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
 
 
 async def entry(work: Work, index: int) -> Any | None:
@@ -116,63 +128,13 @@ async def _own(work: Work) -> str:
     return name or ""
 
 
-def _plain(wanted: EntryFilter) -> list[ColumnElement[bool]]:
-    found = [
-        _matches(col(AuditRow.action), wanted.action),
-        _matches(col(AuditRow.stated), wanted.reason),
-        _equals(col(AuditRow.outcome), wanted.outcome.lower() if wanted.outcome else None),
-        _equals(col(AuditRow.request_id), wanted.request_id),
-        None if wanted.since is None else col(AuditRow.logged_at) >= wanted.since,
-        None if wanted.until is None else col(AuditRow.logged_at) < wanted.until,
-    ]
-    return [condition for condition in found if condition is not None]
-
-
-async def _personal(work: Work, wanted: EntryFilter, whose: UUID | None) -> list[ColumnElement[bool]]:
-    """The conditions on what stands in the log by an id or a tag."""
-    found: list[ColumnElement[bool]] = []
-    if wanted.target is not None:
-        found.append(await _target(work, wanted.target))
-    if wanted.actor is None and wanted.source is None:
-        return found
-    subjects = [row["subject"] for row in await work.fetch(SUBJECTS_OF_ACCOUNT, whose)]
-    keys = await sealing.keys_of(work.fetch, work.foundation.sealing, subjects)
-    if wanted.actor is not None:
-        found.append(await _actor(work, wanted.actor, keys))
-    if wanted.source is not None:
-        found.append(_tagged(col(AuditRow.source_tag), "source", wanted.source, keys.values()))
-    return found
-
-
-async def _actor(work: Work, name: str, keys: sealing.Keys) -> ColumnElement[bool]:
-    """Whoever acts under this name, or claimed it when signing in failed."""
-    if name in ("system", "anonymous"):
-        return col(AuditRow.actor_kind) == name
-    user_id = await work.fetchval(USER, name)
-    strangers = [key for subject, key in keys.items() if subject.startswith("strangers:")]
-    claimed = _tagged(col(AuditRow.actor_tag), "name", name, strangers)
-    return claimed if user_id is None else or_(col(AuditRow.actor_id) == user_id, claimed)
-
-
-async def _target(work: Work, target: str) -> ColumnElement[bool]:
-    """A user at the end of a target stands there by id."""
-    place, colon, name = target.rpartition(":")
-    user_id = None if target.endswith("*") else await work.fetchval(USER, name)
-    plain = _matches(col(AuditRow.target), target)
-    assert plain is not None  # noqa: S101
-    return plain if user_id is None else or_(plain, col(AuditRow.target) == f"{place}{colon}user_{user_id.hex}")
-
-
-def _tagged(column: Any, kind: str, text: str, keys: Iterable[bytes | None]) -> ColumnElement[bool]:
-    tags = [signed_tag(sealing.tag(key, kind, text)) for key in keys if key]
-    return column == func.any(bindparam(None, tags, type_=ARRAY(BigInteger)))  # type: ignore[no-any-return]
-
-
-def _equals(column: Any, value: str | UUID | None) -> ColumnElement[bool] | None:
-    return None if value is None else column == value
-
-
-def _matches(column: Any, value: str | None) -> ColumnElement[bool] | None:
-    if value is not None and value.endswith("*"):
-        return column.startswith(value[:-1], autoescape=True)  # type: ignore[no-any-return]
-    return _equals(column, value)
+async def _in_state(work: Work, state: str | None) -> list[ColumnElement[bool]]:
+    """What is not published yet is the end of the log, which begins with a known time."""
+    if state is None:
+        return []
+    size = await published(work)
+    if state == "PUBLISHED":
+        return [col(AuditRow.seq) < size]
+    since = await work.fetchval(TILE_BEFORE, size)
+    later = [] if since is None else [col(AuditRow.logged_at) >= since]
+    return [col(AuditRow.seq) >= size, *later]

@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import structlog
 
 from registry.audit.floods import Floods
@@ -26,13 +25,14 @@ from registry.audit.writing import Scribe
 from registry.clock import Clock, SystemClock
 from registry.errors import Unavailable
 from registry.events import Event, Outcome, Pull
-from registry.storage.database import Connection, prepare
+from registry.storage.database import APP_ROLE, Connection, OwnConnection
 from registry.telemetry import Telemetry
 
 BATCH = 256
 LONGEST_QUEUE = 4096
 HEAVIEST_QUEUE = 8 * 1024 * 1024
 LOOK_EVERY = 1.0
+COMMIT_SECONDS = 5
 SYSTEM_CLOCK = SystemClock()
 log = structlog.get_logger("audit")
 
@@ -67,7 +67,7 @@ class Ledger:
     def __init__(
         self, dsn: str, telemetry: Telemetry, scribe: Scribe, sequencer: Sequencer, clock: Clock = SYSTEM_CLOCK
     ) -> None:
-        self._dsn = dsn
+        self._own = OwnConnection(dsn, APP_ROLE, COMMIT_SECONDS)
         self._clock = clock
         self._floods = Floods()
         self._owing = asyncio.Event()
@@ -77,7 +77,6 @@ class Ledger:
         self._sequencer = sequencer
         self._weight = 0
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue(LONGEST_QUEUE)
-        self._connection: Connection | None = None
         self._on_the_way = 0
         self._ended = False
 
@@ -154,7 +153,7 @@ class Ledger:
             self._ended = True
             while not self._queue.empty():
                 self._finish([self._queue.get_nowait()])
-            await self._disconnect()
+            self._own.drop()
 
     async def drain(self) -> None:
         """Returns when everything queued or counted so far is written; for a clean stop."""
@@ -183,13 +182,12 @@ class Ledger:
                     await self._settle([waiting])
                 return
             log.error("audit entries could not be written", entries=len(batch), error=repr(error))
-            await self._disconnect()
+            self._own.drop()
         else:
             _tell(batch, None)
 
     def _is_content(self, error: Exception) -> bool:
-        connected = self._connection is not None and not self._connection.is_closed()
-        return connected and not isinstance(error, OSError | TimeoutError)
+        return self._own.is_open and not isinstance(error, OSError | TimeoutError)
 
     def _finish(self, batch: list[Waiting]) -> None:
         """Whoever still waits gets no entry, whether its commit failed or was cut short."""
@@ -200,7 +198,7 @@ class Ledger:
         self._on_the_way = 0
 
     async def _commit(self, batch: list[Waiting]) -> None:
-        connection = await self._connected()
+        connection = await self._own.get()
         events = [waiting.event for waiting in batch]
         bodies = await self._scribe.bodies(connection, events, committed=True)
         pulls = [(waiting.pull, waiting.event) for waiting in batch if waiting.pull]
@@ -209,17 +207,6 @@ class Ledger:
                 await connection.execute(INSERT_AND_COUNT, bodies, *counts(pulls))
             else:
                 await connection.execute(INSERT, bodies)
-
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=5)
-            await prepare(self._connection)
-        return self._connection
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
 
 
 def counts(pulls: Sequence[tuple[Pull, Event]]) -> list[list[Any]]:

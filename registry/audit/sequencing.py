@@ -25,7 +25,7 @@ from registry.audit.publishing import Publisher, system_body
 from registry.audit.tiling import Tree
 from registry.clock import Clock
 from registry.oci.digest import digest_of
-from registry.storage.database import SEQUENCER_ROLE, Connection, prepare
+from registry.storage.database import SEQUENCER_ROLE, Connection, OwnConnection, prepare
 from registry.telemetry import Telemetry
 from registry.transparency import tiles
 from registry.transparency.merkle import leaf_hash
@@ -36,6 +36,7 @@ PAUSE_AFTER_FAILURE = 1.0
 WHILE_ANOTHER_WORKS = 0.01
 READERS_PATIENCE = 1.0
 LOOK_EVERY = 5.0
+STEP_SECONDS = 60
 OVERRUN = 5_000_000
 CLOCK_SLACK = timedelta(seconds=1)
 WRAPPING = 200  # about what `wrap` adds, and a little
@@ -77,7 +78,7 @@ class Backlog:
 
 
 class Sequencer:
-    """One connection of this process, under the sequencer's role. `run` works until cancelled."""
+    """`run` works until cancelled, on a connection under the sequencer's role."""
 
     def __init__(self, dsn: str, clock: Clock, telemetry: Telemetry, publisher: Publisher) -> None:
         self.publisher = publisher
@@ -85,10 +86,9 @@ class Sequencer:
         self.dsn = dsn
         self._clock = clock
         self._telemetry = telemetry
-        self._connection: Connection | None = None
+        self._own = OwnConnection(dsn, SEQUENCER_ROLE, STEP_SECONDS)
         self._wake = asyncio.Event()
         self._readers: list[asyncio.Future[None]] = []
-        self._size = 0
         self._looked = 0.0
         self._behind = False
 
@@ -106,9 +106,9 @@ class Sequencer:
             await asyncio.wait_for(waiter, READERS_PATIENCE)
 
     async def publish_now(self) -> None:
-        """Numbers what waits, and signs it, unless another server is at it just now."""
-        self.publisher.standing.published_at = None
+        """Numbers what waits, and has it signed."""
         await self.catch_up()
+        await self.publisher.publish_now()
 
     async def run(self) -> None:
         try:
@@ -118,15 +118,15 @@ class Sequencer:
                     await self.turn()
                 except Exception as error:  # whatever it was: entries wait, and are not lost
                     log.error("entries could not be numbered", error=repr(error))
-                    self._disconnect()
+                    self._own.drop()
                     pause = PAUSE_AFTER_FAILURE
                 await self._rest(pause)
         finally:
-            self._disconnect()
+            self._own.drop()
 
     async def turn(self) -> None:
-        """Numbers all that waits, and publishes what is due."""
-        connection = await self._connected()
+        """Numbers all that waits."""
+        connection = await self._own.get()
         readers, self._readers = self._readers, []
         complete = False
         try:
@@ -135,7 +135,6 @@ class Sequencer:
                 if count is None:
                     break
                 complete = count < BATCH
-            await self.publish(connection)
             await self._look(connection)
         finally:
             if complete:
@@ -154,17 +153,7 @@ class Sequencer:
             rows = await connection.fetch(TAKE, BATCH)
             with self._telemetry.audit_step(len(rows)):
                 await self._integrate(connection, tree, [row["body"] for row in sorted(rows, key=_id)])
-        self._size = tree.size + len(rows)
         return len(rows)
-
-    async def publish(self, connection: Connection) -> None:
-        """A checkpoint, if one is due and nobody else is at it."""
-        if not self.publisher.is_due(self._size):
-            return
-        async with connection.transaction():
-            if await connection.fetchval(TRY_LOCK, LOCK):
-                await self.publisher.publish(connection)
-                self._size = max(self._size, self.publisher.standing.published_size)
 
     async def _integrate(self, connection: Connection, tree: Tree, found: Sequence[bytes]) -> None:
         at = await self._time(connection, tree)
@@ -211,7 +200,6 @@ class Sequencer:
         assert row is not None  # noqa: S101
         self.publisher.standing.tampered = await connection.fetchval("SELECT finding FROM audit_scrub")
         self.backlog = Backlog(row["length"], self._age(row["oldest"]))
-        self._size = max(self._size, await connection.fetchval("SELECT size FROM audit_tree"))
 
     def _age(self, body: bytes | None) -> float:
         if body is None:
@@ -229,17 +217,6 @@ class Sequencer:
         self._wake.clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
-
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(self.dsn, timeout=5, command_timeout=60)
-            await prepare(self._connection, SEQUENCER_ROLE)
-        return self._connection
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
 
 
 @asynccontextmanager

@@ -13,11 +13,23 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     SmallInteger,
+    Text,
+    literal_column,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
 from registry.storage.columns import moment, text, whole_number
+
+# What entries are found by, byte by byte and so in every locale alike; of long texts, the beginning. Nearly all
+# entries are pulls, so whatever else is asked for has an index without them.
+INDEXED_TEXT = 400
+BEGINNING_OF_TARGET, BEGINNING_OF_STATED = (f'"left"({name}, {INDEXED_TEXT})' for name in ("target", "stated"))
+TARGET = literal_column(f'{BEGINNING_OF_TARGET} COLLATE "C"', Text)
+STATED = literal_column(f'{BEGINNING_OF_STATED} COLLATE "C"', Text)
+ACTION = literal_column('action COLLATE "C"', Text)
+PULL = "image.pull"
+NO_PULL = literal_column(f"action <> '{PULL}'", Boolean)
 
 
 class InboxRow(SQLModel, table=True):
@@ -42,6 +54,16 @@ class AuditRow(SQLModel, table=True):
         Index("audit_log_refused", "logged_at", "seq", postgresql_where="outcome <> 'allowed'"),
         Index("audit_log_request", "request_id"),
         Index("audit_log_source", "source_tag", "logged_at", "seq"),
+        Index("audit_log_target", literal_column(BEGINNING_OF_TARGET), "logged_at", "seq"),
+        Index(
+            "audit_log_stated",
+            literal_column(BEGINNING_OF_STATED),
+            "logged_at",
+            "seq",
+            postgresql_where="stated IS NOT NULL",
+        ),
+        Index("audit_log_claimed", "actor_tag", "logged_at", "seq", postgresql_where="actor_tag IS NOT NULL"),
+        Index("audit_log_besides_pulls", "action", "logged_at", "seq", postgresql_where=NO_PULL),
         {"postgresql_partition_by": "RANGE (logged_at)"},
     )
 

@@ -62,6 +62,33 @@ async def open_pool(dsn: str, size: int) -> Pool:
     )
 
 
+class OwnConnection:
+    """One connection beside the pool, for what works all the time; made anew after it was lost or dropped."""
+
+    def __init__(self, dsn: str, role: str, seconds: float) -> None:
+        """`seconds` is how long a statement may take."""
+        self._dsn = dsn
+        self._role = role
+        self._seconds = seconds
+        self._connection: Connection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None and not self._connection.is_closed()
+
+    async def get(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=self._seconds)
+            await prepare(self._connection, self._role)
+        return self._connection
+
+    def drop(self) -> None:
+        """At once, whatever it is at."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
 async def prepare(connection: Connection, role: str = APP_ROLE) -> None:
     """Sets up a new connection: JSON as plain values, and the lesser role."""
     await connection.set_type_codec("jsonb", schema="pg_catalog", format="text", encoder=_to_json, decoder=orjson.loads)
