@@ -74,29 +74,30 @@ class Author:
     """Bodies as a registry of that size writes them: pulls, a few pushes and refusals, the odd deletion."""
 
     def __init__(self, account: UUID, administrator: UUID) -> None:
+        self.users = [administrator, *(new_id() for _ in range(USERS))]
+        self.keys: sealing.Keys = {}
         self._chance = random.Random(7)
         self._account = account
-        self._administrator = administrator
-        self._key = os.urandom(32)
         self._places = [UUID(int=number) for number in range(1, ORGANIZATIONS + 1)]
-        self._users = [new_id() for _ in range(USERS)]
 
     def bodies(self, count: int) -> list[bytes]:
         return [self._body(number) for number in range(count)]
 
     def _body(self, number: int) -> bytes:
         event = self._event(number, self._chance)
-        salt = os.urandom(16)
-        sealed = sealing.seal(sealing.event_key(self._key, salt), bodies.private_of(event))
-        tag = sealing.tag(self._key, "source", event.origin.source or "")
-        return bodies.encode(event, salt, sealing.subject_of(event), sealed, {"source": tag})
+        salt, subject = os.urandom(16), sealing.subject_of(event)
+        key = self.keys[subject]
+        assert key is not None
+        sealed = sealing.seal(sealing.event_key(key, salt), bodies.private_of(event))
+        tag = sealing.tag(key, "source", event.origin.source or "")
+        return bodies.encode(event, salt, subject, sealed, {"source": tag})
 
     def _event(self, number: int, chance: random.Random) -> Event:
         turn = chance.random()
         action = "image.delete" if turn < 0.0005 else "image.push" if turn < 0.05 else "image.pull"
-        who = self._administrator if chance.random() < 0.001 else chance.choice(self._users)
+        who = self.users[0] if chance.random() < 0.001 else chance.choice(self.users[1:])
         place = chance.randrange(ORGANIZATIONS)
-        source = f"192.0.2.{chance.randrange(256)}"
+        source = f"192.0.2.{self.users.index(who) % 250}"
         return Event(
             datetime.now(UTC),
             action,
@@ -124,6 +125,8 @@ async def fill(server: Server, entries: int) -> None:
         async with running(settings, configure(), database.dsn) as system:
             connection = await asyncpg.connect(database.dsn)
             author = Author(await _tenant(connection), await connection.fetchval("SELECT id FROM users"))
+            subjects = [sealing.subject_of_user(user) for user in author.users]
+            author.keys = await sealing.make_keys(connection, system.keys.audit_sealing, subjects)
             made, began = author.bodies(min(DISTINCT, entries)), time.perf_counter()
             for month in range(MONTHS):
                 server.advance(MONTH_SECONDS if month else 0)

@@ -85,7 +85,6 @@ class Attempt:
     announced: bool = True
     about: str | None = None
     about_id: UUID | None = None
-    grounds: Grounds | None = None
 
 
 # How a Work's statements hang together: each for itself, one snapshot, or one change.
@@ -109,6 +108,7 @@ class Work:
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
         self._attempt: Attempt | None = None
+        self._decided: tuple[Place, Grounds] | None = None
         self._events: list[Event] = []
 
     async def __aenter__(self) -> Self:
@@ -151,16 +151,16 @@ class Work:
         """The one decision point of both doors. Raises what `deciding.decide` raises."""
         attempt = self._attempt
         if attempt is None or not attempt.announced:
-            self._attempt = attempt = Attempt(f"{place.kind}.{act}", place.name, place, announced=False)
+            self._attempt = Attempt(f"{place.kind}.{act}", place.name, place, announced=False)
         elif attempt.place is None:
             attempt.place = place
         try:
             verdict = deciding.decide(self.law, self.actor, act, place)
         except Refusal:
-            attempt.grounds = deciding.grounds(self.law, self.actor, act, place)
+            self._decided = place, deciding.grounds(self.law, self.actor, act, place)
             self.foundation.telemetry.decision(place.kind, act, False)
             raise
-        attempt.grounds = Grounds(verdict.text)
+        self._decided = place, Grounds(verdict.text)
         self.foundation.telemetry.decision(place.kind, act, True)
 
     def allows(self, act: str, place: Place) -> bool:
@@ -200,18 +200,14 @@ class Work:
         """Records what was done on the way to the attempt, or besides it. Without a target, it is the content of the
         digest, or else the place."""
         target = target or (place.name if digest is None else f"{place.name}@{digest}")
-        event = self._event(Outcome.ALLOWED, Attempt(action, target, place, digest, grounds=self._grounds_of(place)))
+        event = self._event(Outcome.ALLOWED, Attempt(action, target, place, digest))
         self._events.append(replace(event, changes=changes, media_type=media_type, size=size))
 
     def look(self, action: str, place: Place, target: str | None = None, digest: str | None = None) -> Event:
         """What an allowed look leaves in the log, at the place itself if no target is named. The caller appends it."""
-        attempt = Attempt(action, target or place.name, place, digest, grounds=self._grounds_of(place))
-        return self._event(Outcome.ALLOWED, attempt)
-
-    def _grounds_of(self, place: Place) -> Grounds | None:
-        """Of the last decision, if it was on this place."""
-        attempt = self._attempt
-        return attempt.grounds if attempt is not None and attempt.place is place else None
+        event = self._event(Outcome.ALLOWED, Attempt(action, target or place.name, place, digest))
+        # Many looks share one work, and the last decision was on one of them.
+        return event if self._decided and self._decided[0] is place else replace(event, grounds=None)
 
     # The database
 
@@ -288,7 +284,7 @@ class Work:
             organization_id=place.organization_id if place else None,
             repository_id=place.repository_id if place else None,
             digest=attempt.digest,
-            grounds=attempt.grounds,
+            grounds=self._decided[1] if self._decided else None,
             stated=self.stated,
             about=attempt.about,
             about_id=attempt.about_id,

@@ -164,6 +164,44 @@ async def test_an_anchor_that_does_not_take_it_holds_the_signature_back_and_noth
         assert len(await notes(dsn)) == 1
 
 
+class Slow:
+    """An anchor that answers when it is told to."""
+
+    name = "a slow one"
+
+    def __init__(self) -> None:
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+        self.notes: list[str] = []
+
+    async def newest(self) -> str | None:
+        self.asked.set()
+        await self.answers.wait()
+        return self.notes[-1] if self.notes else None
+
+    async def all(self) -> AsyncIterator[str]:
+        for note in self.notes:
+            yield note
+
+    async def put(self, note: str) -> None:
+        self.notes.append(note)
+
+
+async def test_entries_are_numbered_while_an_anchor_takes_its_time(dsn: str, tmp_path: Path) -> None:
+    async with in_process(dsn, tmp_path) as system:
+        anchor, publisher = Slow(), system.sequencer.publisher
+        publisher.anchors = [anchor]
+        signing = asyncio.create_task(publisher.publish_now())
+        await anchor.asked.wait()
+        await write(system, "meanwhile")
+        assert "test.happen" in await actions(dsn)
+        assert anchor.notes == []
+        anchor.answers.set()
+        await signing
+        await system.sequencer.publish_now()
+        assert publisher.standing.failure is None
+    assert anchor.notes[-1] == (await notes(dsn))[-1]["note"]
+
+
 async def test_two_servers_sign_one_log(dsn: str, tmp_path: Path) -> None:
     async with in_process(dsn, tmp_path) as one, in_process(dsn, tmp_path) as other:
         for number in range(6):
