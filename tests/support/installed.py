@@ -1,4 +1,4 @@
-"""Which real clients this machine has, and what follows for the tests that need one.
+"""Which real clients and foreign verifiers this machine has, and what follows for the tests that need one.
 
 A test that needs an absent client is skipped on a person's machine. Where CI is set a skip would hide that
 nothing was tested, so the test fails there, unless `TESTS_WITHOUT_CLIENTS` names the client: whoever runs the
@@ -9,17 +9,23 @@ import importlib.util
 import os
 import shutil
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 """Daemons live in sbin, which the PATH of a person may lack."""
 
+GOPATH = Path("/usr/share/gocode")
+"""Where Debian's packages of Go libraries lie, golang-golang-x-mod-dev among them."""
+
 PROGRAMS = {
     "docker": ("docker", "dockerd", "containerd", "setpriv"),
     "podman": ("podman",),
     "skopeo": ("skopeo",),
+    "go": ("go",),
 }
+LIBRARIES = {"go": (GOPATH / "src/golang.org/x/mod/sumdb",)}
 MODULES = {"oras": ("oras",)}
 
 
@@ -39,6 +45,7 @@ def missing(name: str) -> str:
     """What the client lacks on this machine, in words; empty when it lacks nothing."""
     absent = [each for each in PROGRAMS.get(name, ()) if not _found(each)]
     absent += [each for each in MODULES.get(name, ()) if not importlib.util.find_spec(each)]
+    absent += [str(each) for each in LIBRARIES.get(name, ()) if not each.is_dir()]
     if absent:
         return f"{', '.join(absent)} not installed"
     if name == "docker" and os.geteuid() != 0:
