@@ -8,6 +8,7 @@ from api.cli.audit import app
 from api.cli.running import run, system_of
 from registry.accounts import forgetting
 from registry.actors import SYSTEM, Origin
+from registry.audit.reasons import stated
 from registry.settings import Settings
 
 
@@ -24,8 +25,9 @@ def forget(
         raise typer.BadParameter("name a user, or give --strangers-before, one of them")
 
     async def act(settings: Settings) -> str:
+        why = stated(reason)
         async with system_of(settings) as system, system.foundation.begin(SYSTEM, Origin()) as work:
-            work.stated = reason
+            work.stated = why
             if user is not None:
                 kept = await forgetting.forget_user(work, user)
                 return f"The user is forgotten; what is left is called '{kept.name}'."

@@ -9,6 +9,7 @@ import typer
 from api.cli.audit import app
 from api.cli.running import run, system_of
 from registry.audit import retaining
+from registry.audit.reasons import stated
 from registry.audit.retaining import Month
 from registry.settings import Settings
 
@@ -35,8 +36,9 @@ def drop(month: MonthOption, reason: Reason = None) -> None:
     """Take an archived and verified month out of the database. Its tiles stay, so proofs of it still hold."""
 
     async def act(settings: Settings) -> None:
+        why = stated(reason)
         async with system_of(settings) as system:
-            await retaining.drop(system.foundation, system.sequencer, Month.parse(month), reason)
+            await retaining.drop(system.foundation, system.sequencer, Month.parse(month), why)
 
     run(act)
     typer.echo(f"{month} is not in the database any more.")
@@ -51,8 +53,9 @@ def hold(
     """Put a month under a legal hold: it does not leave the database until that ends."""
 
     async def act(settings: Settings) -> None:
+        why = stated(reason)
         async with system_of(settings) as system:
-            await retaining.hold(system.foundation, system.sequencer, Month.parse(month), on=on, reason=reason)
+            await retaining.hold(system.foundation, system.sequencer, Month.parse(month), on=on, reason=why)
 
     run(act)
     typer.echo(f"{month} is under a legal hold." if on else f"{month} is under no legal hold any more.")

@@ -54,7 +54,7 @@ def _look(read: witnessing.Read, keys: list[VerifierKey], state: Path, signer: S
         look = witnessing.visit(read, keys, state)
     except Contradiction as contradiction:
         evidence = witnessing.keep_evidence(state, contradiction)
-        typer.echo(f"{contradiction} The evidence is in {evidence}.", err=True)
+        typer.echo(f"{contradiction}{_ended(contradiction, keys)} The evidence is in {evidence}.", err=True)
         return CONTRADICTED
     except (OSError, HTTPException, ValueError) as error:
         typer.echo(f"The log cannot be read: {error}", err=True)
@@ -64,6 +64,18 @@ def _look(read: witnessing.Read, keys: list[VerifierKey], state: Path, signer: S
         line = cosignature(look.checkpoint.text, signer, int(time.time()))
         state.with_name(f"{state.name}.cosigned").write_text(look.note + line)
     return CONSISTENT
+
+
+def _ended(contradiction: Contradiction, keys: list[VerifierKey]) -> str:
+    """What there is to say when another log is served than the one that is watched. Nobody we know has signed its
+    name, so that is shown as what it may be: any text."""
+    served, watched = contradiction.notes[-1].partition("\n")[0][:200], sorted({key.name for key in keys})
+    if served in watched:
+        return ""
+    return (
+        f" What is served calls itself {served!a}: the log {' or '.join(watched)} has ended, or this is another's "
+        "address. Ask the operator why. If you take the answer, watch the new log with its own key."
+    )
 
 
 def _read(address: str) -> bytes:

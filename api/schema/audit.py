@@ -14,7 +14,7 @@ from strawberry.scalars import JSON
 from api.schema.context import Info
 from api.schema.paging import After, Before, Connection, First, Last, Page, connection, keyset, page_of
 from api.schema.scalars import BigInt, Level, Node
-from registry.audit import reading
+from registry.audit import archived, reading
 from registry.audit.filtering import EntryFilter
 from registry.audit.showing import Line, Shown, numbered, show
 from registry.audit.tables import InboxRow
@@ -143,10 +143,13 @@ async def shown_rows(work: Work, rows: Sequence[Any]) -> list[AuditEntry]:
     return [AuditEntry.of(one, published) for one in await show(work, [numbered(row) for row in rows])]
 
 
-async def entry_of_index(info: Info, index: int) -> AuditEntry | None:
-    """The entry, if there is one that the viewer may read."""
+async def entry_of_index(info: Info, index: int, *, tell_archived: bool = False) -> AuditEntry | None:
+    """The entry, if there is one that the viewer may read. Raises `EntryArchived` where that is to be told: among many
+    things that are asked for by their ids, one that has left must not keep the others back."""
     async with info.context.reading_log(index=index) as work:
         row = await reading.entry(work, index)
+        if row is None and tell_archived:
+            await archived.check(work, index)
         return (await shown_rows(work, [row]))[0] if row else None
 
 

@@ -10,7 +10,7 @@ from api.schema.audit import AuditEntry, entry_of_index
 from api.schema.context import Info
 from api.schema.scalars import BigInt
 from registry.access import finding
-from registry.audit import proving
+from registry.audit import archived, proving, reading
 from registry.audit.proving import Consistency, Inclusion, Published
 from registry.errors import SignInNeeded
 
@@ -46,19 +46,21 @@ class AuditProof:
     size: BigInt = strawberry.field(description="Of how many entries the log is in which it is proven.")
     root: str = strawberry.field(description="The root of that log, in base64.")
     leaf_hash: str = strawberry.field(description="The hash of the entry, in base64.")
-    entry: str | None = strawberry.field(description="The exact bytes that were hashed, in base64.")
+    entry: str | None = strawberry.field(
+        description="The exact bytes that were hashed, in base64; null if they are in an archive and not here any more."
+    )
     proof: list[str] = strawberry.field(description="The hashes from the leaf up to the root, in base64.")
     checkpoint: str | None = strawberry.field(description="The signed note of that size; null if none was signed.")
     text: str | None = strawberry.field(description="All of it as a C2SP tlog-proof; null without a checkpoint.")
 
     @classmethod
-    def of(cls, found: Inclusion, entry: AuditEntry) -> "AuditProof":
+    def of(cls, found: Inclusion, leaf: bytes, entry: bytes | None) -> "AuditProof":
         return cls(
             index=BigInt(found.index),
             size=BigInt(found.size),
             root=_text(found.root),
-            leaf_hash=entry.leaf_hash or "",
-            entry=entry.entry,
+            leaf_hash=_text(leaf),
+            entry=None if entry is None else _text(entry),
             proof=[_text(one) for one in found.hashes],
             checkpoint=found.published.note if found.published else None,
             text=found.text,
@@ -86,11 +88,17 @@ class AuditConsistency:
 
 @strawberry.type
 class AuditProofQueries:
-    @strawberry.field(description="One entry of the log; null if there is none of this number that you may read.")
+    @strawberry.field(
+        description="One entry of the log; null if there is none of this number that you may read. One that was "
+        "archived and dropped is refused with ENTRY_ARCHIVED, which tells platform administrators where it is."
+    )
     async def audit_entry(self, info: Info, index: Index) -> AuditEntry | None:
-        return await entry_of_index(info, index)
+        return await entry_of_index(info, index, tell_archived=True)
 
-    @strawberry.field(description="The proof that an entry you may read is in the log; null if there is no such entry.")
+    @strawberry.field(
+        description="The proof that an entry you may read is in the log; null if there is no such entry. One that was "
+        "archived and dropped is proven by its hash, for platform administrators."
+    )
     async def audit_proof(
         self,
         info: Info,
@@ -100,11 +108,13 @@ class AuditProofQueries:
             strawberry.argument(description="In the log of how many entries; null for the newest checkpoint's."),
         ] = None,
     ) -> AuditProof | None:
-        entry = await entry_of_index(info, index)
-        if entry is None:
+        async with info.context.reading_log(index=index) as work:
+            row = await reading.entry(work, index)
+            leaf = row["leaf"] if row else await archived.leaf(work, index)
+        if leaf is None:
             return None
         async with info.context.glancing() as work:
-            return AuditProof.of(await proving.inclusion(work.fetch, index, size), entry)
+            return AuditProof.of(await proving.inclusion(work.fetch, index, size), leaf, row and row["entry"])
 
     @strawberry.field(description="The proof that nothing was rewritten between two sizes of the log.")
     async def audit_consistency(

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import strawberry
 
 from api.schema.context import Info
-from api.schema.reasons import Change, stated
+from api.schema.reasons import Change
 from api.schema.scalars import BigInt
+from registry.audit.reasons import stated
 from registry.errors import Conflict, Denied, Invalid, NotFound, QuotaExceeded, Refusal, Unauthenticated
 from registry.work import Work
 
