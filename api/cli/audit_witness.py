@@ -98,6 +98,11 @@ def _signer(path: Path) -> SignerKey:
 
 def _told(look: Look) -> str:
     checkpoint = look.checkpoint
+    if look.ended is not None:
+        return (
+            f"{checkpoint.origin}: {checkpoint.size} entries. It has taken the place of {look.ended.origin}, which had "
+            f"{look.ended.size} entries and has ended: ask the operator why, and look for the entry 'audit.reopen'."
+        )
     if look.before is None:
         return f"{checkpoint.origin}: {checkpoint.size} entries, seen for the first time."
     return f"{checkpoint.origin}: {checkpoint.size} entries, consistent with the {look.before} seen before."

@@ -23,7 +23,7 @@ from registry.clock import Clock
 from registry.events import Event, Outcome
 from registry.storage.database import SEQUENCER_ROLE, Connection, OwnConnection
 from registry.transparency.checkpoints import Checkpoint, parse
-from registry.transparency.notes import KeyInvalid, NoteInvalid, SignerKey, open_note, sign
+from registry.transparency.notes import KeyInvalid, NoteInvalid, SignerKey, open_note, sign, split_note
 
 AT_LEAST_EVERY = timedelta(minutes=10)
 LOOK_EVERY = 1.0
@@ -146,7 +146,7 @@ class Publisher:
         try:
             self.signers = self._reload()
             newest = await self._check(connection, tree)
-            if newest is None or newest["size"] != tree.size or now - newest["at"] >= AT_LEAST_EVERY:
+            if newest is None or self._is_old(newest, tree.size, now):
                 await self._sign(connection, tree, now)
             self.standing.fork = self.standing.failure = None
             self.standing.published_size = tree.size
@@ -162,6 +162,12 @@ class Publisher:
         if self.standing.failure != sentence:
             log.error("no checkpoint can be published", reason=sentence)
         self.standing.failure = sentence
+
+    def _is_old(self, newest: Any, size: int, now: datetime) -> bool:
+        """Too small, too old, or without the signature of a key that signs now."""
+        signed = {signature[:4] for _, signature in split_note(newest["note"])[1]}
+        unsigned = {signer.verifier.id for signer in self.signers} - signed
+        return newest["size"] != size or bool(unsigned) or now - newest["at"] >= AT_LEAST_EVERY
 
     async def _sign(self, connection: Connection, tree: Tree, now: datetime) -> None:
         checkpoint = Checkpoint(self.origin, tree.size, tree.root)
@@ -184,8 +190,14 @@ class Publisher:
         return row
 
     async def _compare(self, connection: Connection, tree: Tree, where: str, note: str) -> None:
-        """What an earlier log of this installation left is no measure for the one that was opened after it."""
-        if note.partition("\n")[0] != self.origin:
+        """What an earlier log of this installation left is no measure for the one that was opened after it; what a
+        later one left says that this one has ended."""
+        origin = note.partition("\n")[0]
+        if is_later(origin, self.origin):
+            raise Fork(
+                f"{where[0].upper()}{where[1:]} holds a checkpoint of {origin}, which was opened after this log."
+            )
+        if origin != self.origin:
             return
         try:
             known = parse(open_note(note, [signer.verifier for signer in self.signers]).text)
@@ -201,6 +213,12 @@ class Publisher:
             log.critical("the audit log is not the one that was signed", reason=sentence)
             await connection.execute(RECORD, system_body("audit.fork", self.origin, now, sentence))
         self.standing.fork = sentence
+
+
+def is_later(origin: str, than: str) -> bool:
+    """Of two names of an installation's logs, which count up."""
+    (base, _, number), (other, _, known) = origin.rpartition("/"), than.rpartition("/")
+    return base == other and number.isdecimal() and known.isdecimal() and int(number) > int(known)
 
 
 def system_body(

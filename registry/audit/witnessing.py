@@ -16,7 +16,7 @@ from pathlib import Path
 from registry.transparency import checkpoints, tiles
 from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
 from registry.transparency.merkle import HASH_BYTES, ProofInvalid, verify_consistency
-from registry.transparency.notes import NoteInvalid, VerifierKey, open_note
+from registry.transparency.notes import NoteInvalid, VerifierKey, open_note, split_note
 from registry.transparency.tiles import WIDTH, Tile
 
 Read = Callable[[str], bytes]
@@ -33,11 +33,13 @@ class Contradiction(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen. `before` is the size seen last, None at the first look."""
+    """What was seen. `before` is the size seen last, None at the first look. `ended` is the earlier log of the same
+    place, if it was watched: none of its checkpoints will come any more."""
 
     checkpoint: Checkpoint
     note: str
     before: int | None
+    ended: Checkpoint | None = None
 
 
 def visit(read: Read, keys: Sequence[VerifierKey], state: Path) -> Look:
@@ -49,8 +51,17 @@ def visit(read: Read, keys: Sequence[VerifierKey], state: Path) -> Look:
         if kept is not None:
             old = _opened(kept, keys, (note,))
             _compare(read, old, new, (kept, note))
+        ended = _ended(seen, new.origin) if kept is None else None
         seen[new.origin] = note
-    return Look(new, note, None if kept is None else old.size)
+    return Look(new, note, None if kept is None else old.size, ended)
+
+
+def _ended(seen: dict[str, str], origin: str) -> Checkpoint | None:
+    """A log that is opened after a fork bears the name of the one before, but for its number. What was seen before was
+    verified then."""
+    base = origin.rpartition("/")[0]
+    before = sorted((name for name in seen if name.rpartition("/")[0] == base), key=lambda name: (len(name), name))
+    return checkpoints.parse(split_note(seen[before[-1]])[0]) if before else None
 
 
 def keep_evidence(state: Path, contradiction: Contradiction) -> Path:

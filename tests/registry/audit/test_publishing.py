@@ -230,6 +230,43 @@ async def test_keys_overlap_while_one_takes_the_place_of_another(dsn: str, tmp_p
     assert signed == [{old[0].verifier.id}, {new.verifier.id, old[0].verifier.id}, {new.verifier.id}]
 
 
+async def test_a_new_key_signs_without_waiting_for_an_entry(dsn: str, tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    async with in_process(dsn, tmp_path) as system:
+        await write(system, "one")
+        await system.sequencer.publish_now()
+        old = keys.read_signers(folder)
+        new = SignerKey.generate(old[0].name)
+        keys.keep_signers(folder, [new, *old])
+        await system.sequencer.publish_now()
+        before = len(await notes(dsn))
+        await system.sequencer.publish_now()
+    rows = await notes(dsn)
+    assert len(rows) == before
+    assert rows[-1]["size"] == rows[-2]["size"]
+    assert {signature[:4] for _, signature in split_note(rows[-1]["note"])[1]} == {new.verifier.id, old[0].verifier.id}
+
+
+async def test_an_old_log_is_not_signed_beside_the_one_that_took_its_place(dsn: str, tmp_path: Path) -> None:
+    """As when the keys were restored from before a reopening, and the database with them."""
+    folder = tmp_path / "keys"
+    async with in_process(dsn, tmp_path) as system:
+        await write(system, "one")
+        await system.sequencer.publish_now()
+        old = keys.read_signers(folder)
+        keys.keep_signers(folder, [SignerKey.generate(old[0].name.removesuffix("1") + "2")])
+        await write(system, "two")
+        await system.sequencer.publish_now()
+        assert system.sequencer.publisher.standing.fork is None
+        keys.keep_signers(folder, old)
+        await write(system, "three")
+        await system.sequencer.publish_now()
+        fork = system.sequencer.publisher.standing.fork
+    assert fork is not None
+    assert "/audit/2, which was opened after this log" in fork
+    assert (await notes(dsn))[-1]["note"].partition("\n")[0].endswith("/audit/2")
+
+
 async def test_a_damaged_key_holds_signatures_back_and_says_so(dsn: str, tmp_path: Path) -> None:
     async with in_process(dsn, tmp_path) as system:
         path = tmp_path / "keys" / keys.AUDIT_SIGNING
