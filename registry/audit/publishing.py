@@ -6,9 +6,7 @@ signed from then on, entries are still accepted and numbered, and it is said whe
 operator opens a new log.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +17,7 @@ from registry.actors import SYSTEM, Origin
 from registry.audit import bodies, tiling
 from registry.audit.anchors import Anchor, AnchorFailed
 from registry.audit.tiling import Tree
+from registry.audit.turns import Turns
 from registry.clock import Clock
 from registry.events import Event, Outcome
 from registry.storage.database import SEQUENCER_ROLE, Connection, OwnConnection
@@ -28,13 +27,14 @@ from registry.transparency.notes import KeyInvalid, NoteInvalid, SignerKey, open
 AT_LEAST_EVERY = timedelta(minutes=10)
 LOOK_EVERY = 1.0
 PATIENCE = 15.0
-WHILE_ANOTHER_WORKS = 0.01
 STATEMENT_SECONDS = 30
 LOCK = 0x71DE_1070
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
 NEWEST = """
     SELECT size, root, note, at FROM audit_checkpoint WHERE origin = $1 ORDER BY size DESC, at DESC LIMIT 1
 """
+# The newest is the one with the latest time, so times never go back.
+LAST = "SELECT max(at) FROM audit_checkpoint"
 ADD = "INSERT INTO audit_checkpoint (origin, size, root, note, at) VALUES ($1, $2, $3, $4, $5)"
 RECORD = "INSERT INTO audit_inbox (body) VALUES ($1)"
 log = structlog.get_logger("audit")
@@ -78,8 +78,7 @@ class Publisher:
         self._reload = reload
         self._clock = clock
         self._every = every
-        self._asked = asyncio.Event()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._turns = Turns(LOOK_EVERY)
 
     @property
     def origin(self) -> str:
@@ -87,55 +86,35 @@ class Publisher:
 
     async def publish_now(self) -> None:
         """Returns when what was committed before the call is signed, or it is known why not, or after some seconds."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        self._asked.set()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(waiter, PATIENCE)
+        await self._turns.one(PATIENCE)
 
     async def run(self) -> None:
         try:
-            while True:
-                try:
-                    await self._turn()
-                except Exception as error:  # whatever it was: what is not signed now will be
-                    log.error("no checkpoint could be published", error=repr(error))
-                    self._own.drop()
-                await self._rest()
+            await self._turns.run(self._turn, self._failed)
         finally:
             self._own.drop()
 
-    async def _turn(self) -> None:
+    async def _turn(self, asked: bool) -> bool:
+        """False when another server is at it."""
         connection = await self._own.get()
-        waiting, self._waiting = self._waiting, []
-        done = False
-        try:
-            if waiting or self.is_due(await connection.fetchval("SELECT size FROM audit_tree")):
-                async with connection.transaction():
-                    if done := await connection.fetchval(TRY_LOCK, LOCK):
-                        await self._publish(connection)
-        finally:
-            if not done:
-                self._waiting += waiting
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        if not asked and not self.is_due(await connection.fetchval("SELECT size FROM audit_tree")):
+            return True
+        async with connection.transaction():
+            if not await connection.fetchval(TRY_LOCK, LOCK):
+                return False
+            await self._publish(connection)
+        return True
 
-    async def _rest(self) -> None:
-        """Whoever asks ends it; one who is here waits for another server's work, which is looked for soon."""
-        if self._waiting:
-            await asyncio.sleep(WHILE_ANOTHER_WORKS)
-            return
-        self._asked.clear()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._asked.wait(), LOOK_EVERY)
+    def _failed(self, error: Exception) -> None:
+        log.error("no checkpoint could be published", error=repr(error))
+        self._own.drop()
 
     def is_due(self, size: int) -> bool:
         """At once at the start, for what is new soon, and when nothing happens so often that this too is provable."""
         at = self.standing.published_at
         if at is None:
             return True
-        waited = self._clock.now() - at
+        waited = abs(self._clock.now() - at)  # or a clock that went back would keep everybody waiting
         return waited >= (AT_LEAST_EVERY if size == self.standing.published_size else self._every)
 
     async def _publish(self, connection: Connection) -> None:
@@ -167,14 +146,16 @@ class Publisher:
         """Too small, too old, or without the signature of a key that signs now."""
         signed = {signature[:4] for _, signature in split_note(newest["note"])[1]}
         unsigned = {signer.verifier.id for signer in self.signers} - signed
-        return newest["size"] != size or bool(unsigned) or now - newest["at"] >= AT_LEAST_EVERY
+        return newest["size"] != size or bool(unsigned) or abs(now - newest["at"]) >= AT_LEAST_EVERY
 
     async def _sign(self, connection: Connection, tree: Tree, now: datetime) -> None:
         checkpoint = Checkpoint(self.origin, tree.size, tree.root)
         note = sign(checkpoint.text, self.signers)
         for anchor in self.anchors:
             await anchor.put(note)
-        await connection.execute(ADD, self.origin, tree.size, tree.root, note, now)
+        last = await connection.fetchval(LAST)
+        at = now if last is None else max(now, last + timedelta(microseconds=1))
+        await connection.execute(ADD, self.origin, tree.size, tree.root, note, at)
 
     async def _check(self, connection: Connection, tree: Tree) -> Any | None:
         """The newest checkpoint of this log in the database, which is one more thing to agree with.

@@ -8,7 +8,7 @@ whenever the other is: numbers follow that order.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from registry.audit.bodies import read_time, written_time
 from registry.audit.entries import LONGEST, Wrapped, check_storable, columns_of_event, wrap
 from registry.audit.publishing import Publisher, system_body
 from registry.audit.tiling import Tree
+from registry.audit.turns import Turns
 from registry.clock import Clock
 from registry.oci.digest import digest_of
 from registry.storage.database import SEQUENCER_ROLE, Connection, OwnConnection, prepare
@@ -32,8 +33,6 @@ from registry.transparency.merkle import leaf_hash
 
 BATCH = 2048
 PAUSE = 0.2
-PAUSE_AFTER_FAILURE = 1.0
-WHILE_ANOTHER_WORKS = 0.01
 READERS_PATIENCE = 1.0
 LOOK_EVERY = 5.0
 STEP_SECONDS = 60
@@ -87,8 +86,7 @@ class Sequencer:
         self._clock = clock
         self._telemetry = telemetry
         self._own = OwnConnection(dsn, SEQUENCER_ROLE, STEP_SECONDS)
-        self._wake = asyncio.Event()
-        self._readers: list[asyncio.Future[None]] = []
+        self._turns = Turns(PAUSE)
         self._looked = 0.0
         self._behind = False
 
@@ -99,11 +97,7 @@ class Sequencer:
 
     async def catch_up(self) -> None:
         """Returns when all that was committed before the call has its number, or after a second at most."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._readers.append(waiter)
-        self._wake.set()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(waiter, READERS_PATIENCE)
+        await self._turns.one(READERS_PATIENCE)
 
     async def publish_now(self) -> None:
         """Numbers what waits, and has it signed."""
@@ -112,35 +106,24 @@ class Sequencer:
 
     async def run(self) -> None:
         try:
-            while True:
-                pause = PAUSE
-                try:
-                    await self.turn()
-                except Exception as error:  # whatever it was: entries wait, and are not lost
-                    log.error("entries could not be numbered", error=repr(error))
-                    self._own.drop()
-                    pause = PAUSE_AFTER_FAILURE
-                await self._rest(pause)
+            await self._turns.run(self._turn, self._failed)
         finally:
             self._own.drop()
 
-    async def turn(self) -> None:
-        """Numbers all that waits."""
-        connection = await self._own.get()
-        readers, self._readers = self._readers, []
-        complete = False
-        try:
-            while not complete:
-                count = await self.step(connection)
-                if count is None:
-                    break
-                complete = count < BATCH
-            await self._look(connection)
-        finally:
-            if complete:
-                _release(readers)
-            else:
-                self._readers += [reader for reader in readers if not reader.done()]
+    async def _turn(self, _: bool) -> bool:
+        """Numbers all that waits; False when another server is at it."""
+        connection, count = await self._own.get(), BATCH
+        while count == BATCH:
+            numbered = await self.step(connection)
+            if numbered is None:
+                return False
+            count = numbered
+        await self._look(connection)
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        log.error("entries could not be numbered", error=repr(error))
+        self._own.drop()
 
     async def step(self, connection: Connection) -> int | None:
         """Numbers one batch, and says how many; None when another server is at it."""
@@ -209,15 +192,6 @@ class Sequencer:
         except (ValueError, KeyError, TypeError):
             return 0.0
 
-    async def _rest(self, seconds: float) -> None:
-        """A reader who comes ends it; one who is here waits for another server's work, which is looked for soon."""
-        if self._readers:
-            await asyncio.sleep(WHILE_ANOTHER_WORKS)
-            return
-        self._wake.clear()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
-
 
 @asynccontextmanager
 async def acting(dsn: str) -> AsyncIterator[Connection]:
@@ -261,9 +235,3 @@ def _numbered(seq: int, at: datetime, time: str, admitted: Admitted, heads: dict
 def _id(row: Any) -> int:
     found: int = row["id"]
     return found
-
-
-def _release(readers: list["asyncio.Future[None]"]) -> None:
-    for reader in readers:
-        if not reader.done():
-            reader.set_result(None)

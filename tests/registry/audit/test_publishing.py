@@ -12,6 +12,7 @@ import pytest
 
 from registry import keys
 from registry.actors import SYSTEM, Origin
+from registry.audit import proving
 from registry.audit.anchors import AnchorFailed, FileAnchor
 from registry.audit.entries import unwrap
 from registry.audit.publishing import AT_LEAST_EVERY
@@ -81,6 +82,22 @@ async def test_that_nothing_happened_is_signed_too(dsn: str, tmp_path: Path) -> 
     rows = await notes(dsn)
     assert len(rows) == before + 1
     assert rows[-1]["note"] == rows[-2]["note"]
+
+
+async def test_the_newest_checkpoint_is_the_largest_though_the_clock_goes_back(dsn: str, tmp_path: Path) -> None:
+    async with in_process(dsn, tmp_path) as system:
+        (tmp_path / "clock").write_text("3600")
+        await write(system, "ahead")
+        await system.sequencer.publish_now()
+        (tmp_path / "clock").write_text("0")
+        await write(system, "back")
+        await system.sequencer.publish_now()
+        newest = await proving.checkpoint(system.foundation.pool.fetch)
+    rows = await notes(dsn)
+    assert newest is not None
+    assert newest.size == max(row["size"] for row in rows)
+    assert [row["size"] for row in rows] == sorted(row["size"] for row in rows)
+    assert newest.note == anchored(tmp_path)[-1]
 
 
 async def truncate(owner: asyncpg.Connection) -> None:
