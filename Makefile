@@ -21,9 +21,13 @@ check: $(VENV)/dev
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	@! git ls-files 2>/dev/null | grep -E '(^|/)(uv\.lock|pylock.*\.toml)$$' || (echo "lock files that name hosts are tracked"; exit 1)
 
-# Beside CNCF Distribution, where it is installed; takes about two minutes.
+# Pull and push beside CNCF Distribution, where it is installed; what the audit log costs; a log of millions; and a crash
+# run. About twenty minutes; each runs by itself too.
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.auditing
+	$(BIN)/python -m benchmarks.long_log
+	$(BIN)/python -m benchmarks.crashing
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
