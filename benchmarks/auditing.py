@@ -44,7 +44,7 @@ UNAUDITED = (sys.executable, "-m", "benchmarks.unaudited")
 BATCHES = re.compile(r"^registry_audit_append_entries_(sum|count)\S* (\S+)$", re.MULTILINE)
 
 
-# Pulls, with and without the books
+# Pulls, with and without the books: wanted is at most 1.35 times
 
 
 async def pull() -> None:
@@ -73,7 +73,7 @@ async def _compare(audited: Target, bare: Target, connections: int, times: int) 
     entries, commits = (after - before for after, before in zip(_rows(audited), rows, strict=True))
     print(
         f"manifest GET, {connections} connections: {statistics.median(costs):.3f} ms CPU, "
-        f"{statistics.median(ratios):.2f} times that without the books (wanted: 1.35 at most); {entries / commits:.1f} entries a commit"
+        f"{statistics.median(ratios):.2f} times that without the books; {entries / commits:.1f} entries a commit"
     )
 
 
@@ -96,7 +96,7 @@ def _rows(target: Target) -> tuple[float, float]:
     return found.get("sum", 0.0), found.get("count", 0.0)
 
 
-# The sequencer
+# The sequencer: wanted are 10,000 entries a second
 
 
 async def sequence(entries: int) -> None:
@@ -113,9 +113,7 @@ async def sequence(entries: int) -> None:
         seconds = time.perf_counter() - began
         await connection.close()
     size = sum(map(len, made)) // len(made)
-    print(
-        f"sequencer: {entries / seconds:,.0f} entries/s, wanted 10,000 ({entries:,} of {size} bytes, {seconds:.1f} s)"
-    )
+    print(f"sequencer: {entries / seconds:,.0f} entries/s ({entries:,} of {size} bytes, {seconds:.1f} s)")
 
 
 def _bodies(count: int) -> list[bytes]:
