@@ -4,6 +4,9 @@
 
 The entries go through inbox and sequencer like all others, spread over two years, most of them pulls by many users of
 many organizations. Then a real server answers for them. With a folder to keep, a log made before is used again.
+
+Wanted: a page at any depth within 3 times the first, a proof at a million entries within 5 ms, 200,000 entries verified
+in a second of CPU.
 """
 
 import argparse
@@ -196,9 +199,7 @@ async def ask(server: Server) -> None:
         deep["after"].append(reader.milliseconds(PAGE, after=cursor, first=50))
         deep["before"].append(reader.milliseconds(PAGE, before=cursor, last=50))
     for way, times in deep.items():
-        print(
-            f"  at any depth, {way:6} {_spread(times)}, {statistics.median(times) / base:.2f} times (wanted: 3 at most)"
-        )
+        print(f"  at any depth, {way:6} {_spread(times)}, {statistics.median(times) / base:.2f} times")
     for name, wanted in FILTERS.items():
         times = [reader.milliseconds(PAGE, filter=wanted, first=50) for _ in range(5)]
         print(f"  {name:38} {_spread(times)}, {statistics.median(times) / base:.2f} times")
@@ -225,7 +226,7 @@ async def _prove(connection: Any, size: int, chance: random.Random) -> None:
         began = time.perf_counter()
         await proving.inclusion(connection.fetch, chance.randrange(size), size)
         times.append((time.perf_counter() - began) * 1000)
-    print(f"inclusion proof in {size:,}: {_spread(times)}, wanted below 5")
+    print(f"inclusion proof in {size:,}: {_spread(times)}")
 
 
 def _spread(times: list[float]) -> str:
@@ -252,7 +253,7 @@ def verify(server: Server) -> None:
     used = spent.children_user + spent.children_system - cpu.children_user - cpu.children_system
     size = export.stat().st_size // lines
     print(f"export: {lines / exported:,.0f} entries/s ({lines:,} lines of {size} bytes)")
-    print(f"verify: {lines / took:,.0f} entries/s, {lines / used:,.0f} a second of CPU (wanted: 200,000)")
+    print(f"verify: {lines / took:,.0f} entries/s, {lines / used:,.0f} a second of CPU")
     export.unlink()
 
 
