@@ -86,6 +86,9 @@ class AuditEntry(Node):
     client: str | None = strawberry.field(description="The client's own name for itself.")
     source: str | None = strawberry.field(description="The address it came from.")
     target: str = strawberry.field(description="What it was done to, as a person writes it.")
+    organization: str | None = strawberry.field(description="The organization's name then; null if it is about none.")
+    repository: str | None = strawberry.field(description="The repository's name then; null if it is about none.")
+    tag: str | None = strawberry.field(description="The tag; null if none was named.")
     digest: str | None = strawberry.field(description="The manifest or blob it was about; null if none.")
     size_bytes: BigInt | None = strawberry.field(description="Its size; null if it is about none.")
     changes: JSON = strawberry.field(description="Changed fields, each with [before, after].")
@@ -119,6 +122,9 @@ class AuditEntry(Node):
             client=shown.private.get("agent"),
             source=shown.private.get("source"),
             target=shown.target,
+            organization=shown.named.organization,
+            repository=shown.named.repository,
+            tag=shown.named.tag,
             digest=shown.of("target", "digest"),
             size_bytes=shown.of("target", "bytes"),
             changes=JSON(shown.changes),

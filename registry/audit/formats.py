@@ -5,7 +5,7 @@ as anybody can read it. Every line follows from the entry alone, so whoever veri
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -185,7 +185,7 @@ def readable(shown: Shown) -> dict[str, Any]:
     """The event with names and opened fields, as the forms for other systems carry it."""
     event = {name: value for name, value in shown.event.items() if name not in ("private", "salt", "subject", "v")}
     event["actor"] = {**shown.event["actor"], "name": shown.actor_name}
-    event["target"] = {**shown.event.get("target", {}), "name": shown.target}
+    event["target"] = {**shown.event.get("target", {}), "name": shown.target, **asdict(shown.named)}
     event["change"] = shown.changes
     event["source"] = {"address": shown.private.get("source"), "peer": shown.private.get("peer")}
     event["client"] = shown.private.get("agent")

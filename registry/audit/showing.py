@@ -16,6 +16,7 @@ import orjson
 from registry.audit import sealing
 from registry.audit.bodies import FORGOTTEN, read_time
 from registry.audit.entries import unwrap
+from registry.audit.targets import Named, named
 from registry.work import Work
 
 FORGOTTEN_NAME = "(forgotten)"
@@ -66,6 +67,10 @@ class Shown:
     @property
     def target(self) -> str:
         return self.readable(self.event.get("target", {}).get("name", ""))
+
+    @property
+    def named(self) -> Named:
+        return named(self.event["action"], self.target)
 
     @property
     def changes(self) -> dict[str, Any]:

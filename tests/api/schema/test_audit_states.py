@@ -10,6 +10,7 @@ from registry.audit import publishing, sequencing
 from tests.api.schema.asking import ADMIN, ask, change, code_of, refusal
 from tests.support import world
 from tests.support.books import address_of, opened
+from tests.support.handmade import knocking
 from tests.support.server import Server
 from tests.support.world import Person, Tenant
 
@@ -133,6 +134,15 @@ async def test_an_entry_says_by_which_rule_it_was_decided(tidewaiter: Server, ac
         None,
     )
     assert (denied["rule"], denied["levelHeld"], denied["levelNeeded"]) == (None, "READ", "WRITE")
+
+
+async def test_an_entry_names_organization_repository_and_tag_apart(tidewaiter: Server, acme: Tenant) -> None:
+    async with knocking(tidewaiter, acme.owner) as door:
+        await door.push_image(f"{acme.organization}/team/web", "1.0", b"layer")
+    query = """{ auditLog(filter: {action: "image.push"}) { nodes { target organization repository tag digest } } }"""
+    (pushed,) = (await ask(tidewaiter, query, acme.owner))["auditLog"]["nodes"]
+    assert pushed["target"] == f"{acme.organization}/team/web:1.0"
+    assert (pushed["organization"], pushed["repository"], pushed["tag"]) == (acme.organization, "team/web", "1.0")
 
 
 async def test_a_suspended_account_is_refused_by_the_rule_that_freezes_it(tidewaiter: Server, acme: Tenant) -> None:
