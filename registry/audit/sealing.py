@@ -71,7 +71,13 @@ def unseal(key: bytes, sealed: bytes) -> dict[str, Any]:
         opened: dict[str, Any] = orjson.loads(AESGCM(key).decrypt(NONCE, sealed, None))
     except (InvalidTag, ValueError) as error:
         raise Unsealable("The sealed part was not sealed under this key.") from error
+    if not isinstance(opened, dict) or not all(map(_is_plain, opened.values())):
+        raise Unsealable("What was sealed is nothing that this log seals.")
     return opened
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
 async def keys_of(fetch: Fetch, master: bytes, subjects: Iterable[str]) -> Keys:

@@ -19,13 +19,13 @@ import orjson
 import structlog
 
 from registry.audit import entries, tiling
+from registry.audit.admitting import Admitted, admit
 from registry.audit.bodies import read_time, written_time
-from registry.audit.entries import LONGEST, Wrapped, check_storable, columns_of_event, wrap
+from registry.audit.entries import Wrapped, wrap
 from registry.audit.publishing import Publisher, system_body
 from registry.audit.tiling import Tree
 from registry.audit.turns import Turns
 from registry.clock import Clock
-from registry.oci.digest import digest_of
 from registry.storage.database import SEQUENCER_ROLE, Connection, OwnConnection, prepare
 from registry.telemetry import Telemetry
 from registry.transparency import tiles
@@ -38,7 +38,6 @@ LOOK_EVERY = 5.0
 STEP_SECONDS = 60
 OVERRUN = 5_000_000
 CLOCK_SLACK = timedelta(seconds=1)
-WRAPPING = 200  # about what `wrap` adds, and a little
 LOCK = 0x71DE_1069
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
 # The smallest id is read from the index; looking for any row would go through all that were taken out before.
@@ -63,8 +62,6 @@ WAITING = """
 """
 RECORD = "INSERT INTO audit_inbox (body) VALUES ($1)"
 ORGANIZATION, NUMBER = entries.COLUMNS.index("organization_id"), entries.COLUMNS.index("org_seq")
-Admitted = tuple[bytes, tuple[Any, ...]]
-"""A body, and what the table's columns say of it but for the number within its organization."""
 log = structlog.get_logger("audit")
 
 
@@ -140,9 +137,9 @@ class Sequencer:
 
     async def _integrate(self, connection: Connection, tree: Tree, found: Sequence[bytes]) -> None:
         at = await self._time(connection, tree)
-        admitted, time = [_admitted(body, at) for body in found], written_time(at)
-        heads = await self._heads(connection, {columns[ORGANIZATION] for _, columns in admitted} - {None})
-        numbered = [_numbered(tree.size + place, at, time, one, heads) for place, one in enumerate(admitted)]
+        events, time = [admit(body, at) for body in found], written_time(at)
+        heads = await self._heads(connection, {columns[ORGANIZATION] for _, columns in events} - {None})
+        numbered = [_numbered(tree.size + place, at, time, one, heads) for place, one in enumerate(events)]
         columns = ("logged_at", "seq", "entry", "leaf", *entries.COLUMNS)
         await connection.copy_records_to_table("audit_log", records=numbered, columns=columns)
         await connection.execute(SET_HEADS, [UUID(one) for one in heads], list(heads.values()))
@@ -203,23 +200,6 @@ async def acting(dsn: str) -> AsyncIterator[Connection]:
             yield connection
     finally:
         await connection.close()
-
-
-def _admitted(body: bytes, at: datetime) -> Admitted:
-    """What is no event, which nobody but a broken or hostile server writes, does not stop the log: an entry says that
-    it was there."""
-    try:
-        if len(body) + WRAPPING > LONGEST:
-            raise ValueError("too long")
-        event = orjson.loads(body)
-        if not isinstance(event, dict) or orjson.dumps(event, option=orjson.OPT_SORT_KEYS) != body:
-            raise ValueError("not canonical")
-        columns = columns_of_event(event, None)
-        check_storable(columns)
-        return body, columns
-    except (ValueError, KeyError, TypeError, AttributeError):
-        told = system_body("audit.unreadable", digest_of(body), at, changes={"size": [None, len(body)]})
-        return told, columns_of_event(orjson.loads(told), None)
 
 
 def _numbered(seq: int, at: datetime, time: str, admitted: Admitted, heads: dict[str, int]) -> tuple[Any, ...]:

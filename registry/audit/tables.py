@@ -36,6 +36,7 @@ class InboxRow(SQLModel, table=True):
     """An event that has no number yet. `id` grows in the order in which the events were written."""
 
     __tablename__ = "audit_inbox"
+    __table_args__ = (CheckConstraint("octet_length(body) <= 65535", name="audit_inbox_small"),)
 
     id: int = Field(sa_column=Column(BigInteger, Identity(always=True, cache=1), primary_key=True))
     body: bytes

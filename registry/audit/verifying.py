@@ -19,7 +19,7 @@ import orjson
 from pybase64 import b64encode
 
 from registry.audit import sealing
-from registry.audit.entries import EntryInvalid, Wrapped, columns_in, columns_of, unwrap
+from registry.audit.entries import EntryInvalid, Wrapped, columns_in, columns_of, organization_in, unwrap
 from registry.audit.formats import json_line_of
 from registry.transparency import checkpoints
 from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
@@ -131,8 +131,7 @@ def _take_quickly(lines: Sequence[bytes], run: Run) -> int:
         if int(seq) != following or logged_at < last_at:
             break
         if within:
-            place = entry.rfind(b'"organization":"') + 16
-            organization, number = entry[place : place + 32], int(within[11:])
+            organization, number = organization_in(entry), int(within[11:])
             if heads.get(organization) != number:
                 break
             heads[organization] = number + 1
