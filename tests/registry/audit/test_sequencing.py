@@ -170,7 +170,7 @@ FOREIGN = [
     b'{"action": "x", "actor": {"kind": "user"}, "id": "%s", "outcome": "allowed", "target": {"name": "'
     + b"y" * 9000
     + b'"}}',
-    b'{"pad": "' + b"z" * 70_000 + b'"}',
+    b'{"pad": "' + b"z" * 65_500 + b'"}',
     # What would be an event, were it not for one thing.
     b' {"action":"x","actor":{"kind":"user"},"id":"%s","outcome":"allowed"}',
     b'{"actor":{"kind":"user"},"action":"x","id":"%s","outcome":"allowed"}',
@@ -198,6 +198,13 @@ async def test_what_is_no_event_of_ours_does_not_stop_the_log(
     check_whole(rows)
     assert [row["action"] for row in rows][-2:] == ["audit.unreadable", "test.happen"]
     assert rows[-2]["target"].startswith("sha256:")
+
+
+async def test_the_inbox_takes_nothing_that_no_entry_could_hold(dsn: str) -> None:
+    """It would hold up whoever reads it."""
+    async with opened(dsn, as_app=True) as app:
+        with pytest.raises(asyncpg.CheckViolationError, match="audit_inbox_small"):
+            await app.execute(sequencing.RECORD, b"x" * 65_536)
 
 
 async def test_nothing_more_is_changed_when_too_much_waits(system: System, owner: asyncpg.Connection) -> None:
