@@ -15,10 +15,11 @@ from pathlib import Path
 
 from joserfc.jwk import OKPKey
 
-from registry.transparency.notes import SignerKey
+from registry.transparency.notes import SignerKey, VerifierKey
 
 SIGNING, HASHING = "token-signing.pem", "secret-hashing.key"
 AUDIT_SIGNING, AUDIT_SEALING = "audit-signing.key", "audit-sealing.key"
+AUDIT_RETIRED = "audit-retired.vkeys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,22 @@ def read_signers(folder: Path) -> tuple[SignerKey, ...]:
     """The keys that sign checkpoints now, the newest first. Raises `KeyInvalid`, and OSError before the first start."""
     text = (folder / AUDIT_SIGNING).read_text()
     return tuple(SignerKey.parse(line) for line in text.splitlines() if line)
+
+
+def read_retired(folder: Path) -> tuple[VerifierKey, ...]:
+    """The verifier keys of those that signed once, the newest first: what they signed is still to be recognised.
+
+    Raises `KeyInvalid`.
+    """
+    with suppress(FileNotFoundError):
+        return tuple(VerifierKey.parse(line) for line in (folder / AUDIT_RETIRED).read_text().splitlines() if line)
+    return ()
+
+
+def keep_retired(folder: Path, retired: Iterable[VerifierKey]) -> None:
+    """Adds them to those that are there, before they sign no more."""
+    known = dict.fromkeys((*retired, *read_retired(folder)))
+    _fresh(folder / AUDIT_RETIRED, "".join(f"{key}\n" for key in known).encode()).replace(folder / AUDIT_RETIRED)
 
 
 def keep_signers(folder: Path, signers: Iterable[SignerKey]) -> None:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -27,13 +26,13 @@ from registry.audit import retaining, scrubbing
 from registry.audit.anchors import Anchor, FileAnchor
 from registry.audit.following import Followers
 from registry.audit.object_anchor import Bucket, ObjectAnchor
-from registry.audit.publishing import Publisher
+from registry.audit.publishing import KeyRing, Publisher
 from registry.audit.recording import Ledger
 from registry.audit.sequencing import Sequencer
 from registry.audit.verifying import SOUND
 from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
-from registry.keys import Keys, load_keys, read_signers
+from registry.keys import Keys, load_keys, read_retired, read_signers
 from registry.repositories import uploading
 from registry.settings import Settings
 from registry.storage import embedded
@@ -186,7 +185,11 @@ async def _open(foundation: Foundation, sequencer: Sequencer, keys: Keys) -> Sys
 
 def _publisher(settings: Settings, clock: Clock, dsn: str) -> Publisher:
     every = timedelta(seconds=settings.audit_publish_seconds)
-    reload = partial(read_signers, settings.data / "keys")
+    folder = settings.data / "keys"
+
+    def reload() -> KeyRing:
+        return read_signers(folder), read_retired(folder)
+
     return Publisher(dsn, reload, _anchors(settings), clock, every)
 
 
@@ -206,11 +209,13 @@ def _anchor(settings: Settings, address: str) -> Anchor:
 def _watch(telemetry: Telemetry, ledger: Ledger, sequencer: Sequencer, clock: Clock) -> None:
     """How far each step of an audit entry's life is behind the one before."""
 
-    def since_checkpoint() -> float:
-        at = sequencer.publisher.standing.published_at
-        return 0.0 if at is None else (clock.now() - at).total_seconds()
+    entry, standing, began = "{entry}", sequencer.publisher.standing, clock.now()
 
-    entry, standing = "{entry}", sequencer.publisher.standing
+    def since_checkpoint() -> float:
+        """Nothing is late while nothing waits for a signature."""
+        late = standing.size > standing.published_size or standing.failure or standing.fork
+        return (clock.now() - (standing.published_at or began)).total_seconds() if late else 0.0
+
     watch = telemetry.watch
     watch("registry.audit.queue.length", entry, "Audit entries that wait for their commit.", lambda: ledger.length)
     watch("registry.audit.inbox.length", entry, "Audit entries without a number.", lambda: sequencer.backlog.length)
@@ -218,5 +223,13 @@ def _watch(telemetry: Telemetry, ledger: Ledger, sequencer: Sequencer, clock: Cl
     watch(
         "registry.audit.checkpoint.size", entry, "Entries under the newest checkpoint.", lambda: standing.published_size
     )
-    watch("registry.audit.checkpoint.age", "s", "Time since a checkpoint was last published.", since_checkpoint)
+    watch("registry.audit.checkpoint.age", "s", "How long entries have waited for a signature.", since_checkpoint)
+    watch(
+        "registry.audit.unsigned",
+        entry,
+        "Entries under no checkpoint yet.",
+        lambda: standing.size - standing.published_size,
+    )
     watch("registry.audit.fork", "1", "1 while the log is not the one that was signed.", lambda: bool(standing.fork))
+    watch("registry.audit.failing", "1", "1 while nothing can be signed.", lambda: bool(standing.failure))
+    watch("registry.audit.tampered", "1", "1 since the log was found changed.", lambda: bool(standing.tampered))

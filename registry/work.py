@@ -12,7 +12,8 @@ know what did not happen.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -31,7 +32,16 @@ from registry.events import Event, Grounds, Outcome, Pull
 from registry.places import Place
 from registry.settings import Settings
 from registry.storage.blobs import BlobStore
-from registry.storage.database import Connection, DatabaseUnavailable, Pool, Statement, insertion, rendered
+from registry.storage.database import (
+    Connection,
+    DatabaseUnavailable,
+    Pool,
+    Statement,
+    insertion,
+    is_lost,
+    is_open,
+    rendered,
+)
 from registry.telemetry import Telemetry
 
 
@@ -86,6 +96,8 @@ class Attempt:
     about: str | None = None
     about_id: UUID | None = None
 
+
+CONNECT_SECONDS, GLANCE_SECONDS = 3, 5
 
 # How a Work's statements hang together: each for itself, one snapshot, or one change.
 EACH = ""
@@ -239,17 +251,18 @@ class Work:
     async def _run(self, verb: str, text: str, values: Any) -> Any:
         async with self._lock:
             connection = await self._connected()
-            with self.foundation.telemetry.statement():
-                return await getattr(connection, verb)(text, *values)
+            with self.foundation.telemetry.statement(), _reachable(connection):
+                return await getattr(connection, verb)(text, *values, timeout=None if self._mode else GLANCE_SECONDS)
 
     async def _connected(self) -> Connection:
         if self._connection is None:
             try:
-                self._connection = await self.foundation.pool.acquire(timeout=10)  # type: ignore[assignment]
-            except (TimeoutError, OSError, asyncpg.PostgresConnectionError) as error:
-                raise DatabaseUnavailable("The database does not answer; try again shortly.", retry_after=5) from error
+                self._connection = await self.foundation.pool.acquire(timeout=CONNECT_SECONDS)  # type: ignore[assignment]
+            except (TimeoutError, OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError) as error:
+                raise _unavailable() from error
             if self._mode:
-                await self._connection.execute(self._mode)  # type: ignore[union-attr]
+                with _reachable(self._connection):  # type: ignore[arg-type]
+                    await self._connection.execute(self._mode)  # type: ignore[union-attr]
         return self._connection  # type: ignore[return-value]
 
     async def _close(self, ending: str) -> None:
@@ -296,12 +309,35 @@ def _statement(pair: tuple[str, list[Any]]) -> tuple[Any, ...]:
     return text, *values
 
 
-async def _end(pool: Pool, connection: Connection, ending: str) -> None:
+@contextmanager
+def _reachable(connection: Connection) -> Iterator[None]:
+    """A connection that does not answer is given up at once: to be polite to it would take as long again.
+
+    Raises `DatabaseUnavailable`.
+    """
     try:
-        if ending:
-            await connection.execute(ending)
+        yield
+    except Exception as error:
+        if not is_lost(error, connection):
+            raise
+        if is_open(connection):
+            connection.terminate()
+        raise _unavailable() from error
+
+
+def _unavailable() -> DatabaseUnavailable:
+    return DatabaseUnavailable("The database does not answer; try again shortly.", retry_after=5)
+
+
+async def _end(pool: Pool, connection: Connection, ending: str) -> None:
+    """What a lost connection had begun is rolled back by the database itself."""
+    try:
+        if ending == "COMMIT" or (ending and is_open(connection)):
+            with _reachable(connection):
+                await connection.execute(ending)
     except BaseException:
-        connection.terminate()
+        if is_open(connection):
+            connection.terminate()
         raise
     finally:
         await pool.release(connection)  # type: ignore[arg-type]

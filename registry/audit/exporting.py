@@ -30,6 +30,12 @@ GAP = """
     SELECT month, archive FROM audit_segment WHERE dropped_at IS NOT NULL AND last_seq >= $1 AND first_seq < $2
     ORDER BY month DESC LIMIT 1
 """
+DROPPED = """
+    SELECT month, archive FROM audit_segment WHERE dropped_at IS NOT NULL AND last_seq < $1
+        AND ($2::timestamptz IS NULL OR month + interval '1 month' > $2 AT TIME ZONE 'UTC')
+    ORDER BY month
+"""
+ACKNOWLEDGED = "SELECT size + (SELECT count(*) FROM audit_inbox) FROM audit_tree"
 BEGINNING = "SELECT logged_at FROM audit_log ORDER BY logged_at, seq LIMIT 1"
 
 
@@ -61,12 +67,22 @@ class Wish:
     personal: bool = False
 
 
-async def export(foundation: Foundation, sequencer: Sequencer, wish: Wish) -> AsyncIterator[bytes]:
-    """The lines. The export itself is the last thing that is recorded before them. Raises `NotSigned`."""
-    async with foundation.begin(SYSTEM, Origin()) as work:
-        work.attempt("audit.export", "audit log")
-        work.record(changes={"format": wish.format.value, "since": wish.since, "personal": wish.personal})
-    await sequencer.publish_now()
+@dataclass(slots=True)
+class Shortfall:
+    """What an export does not hold although it was wished for, as sentences: `unsigned` because of a failure, and
+    `archived` because it left the database."""
+
+    unsigned: str | None = None
+    archived: str | None = None
+
+
+async def export(
+    foundation: Foundation, sequencer: Sequencer, wish: Wish, short: Shortfall | None = None
+) -> AsyncIterator[bytes]:
+    """The lines; `short` is filled in before the first. The export itself is the last thing that is recorded before
+    them. Raises `NotSigned`."""
+    await _record(foundation, wish)
+    acknowledged = await publish(foundation, sequencer)
     if sequencer.publisher.standing.fork:
         raise NotSigned(
             f"The log is not signed any more, so it cannot be exported. {sequencer.publisher.standing.fork}"
@@ -76,8 +92,46 @@ async def export(foundation: Foundation, sequencer: Sequencer, wish: Wish) -> As
         if checkpoint is None:
             reason = sequencer.publisher.standing.failure or "Another server is at it; try again."
             raise NotSigned(f"No checkpoint has been published yet. {reason}")
+        if short is not None:
+            short.unsigned = await left_out(work, sequencer, checkpoint["size"], acknowledged)
+            short.archived = await _left_before(work, wish.since, checkpoint["size"])
         async for line in lines(work, checkpoint, wish):
             yield line
+
+
+async def _record(foundation: Foundation, wish: Wish) -> None:
+    asked = {"format": wish.format.value, "since": wish.since, "personal": wish.personal}
+    async with foundation.begin(SYSTEM, Origin()) as work:
+        work.attempt("audit.export", "audit log")
+        work.record(changes={name: [None, value] for name, value in asked.items() if value is not None})
+
+
+async def publish(foundation: Foundation, sequencer: Sequencer) -> int:
+    """Has signed what can be, and returns how many entries had been acknowledged before."""
+    async with foundation.glance(SYSTEM, Origin()) as work:
+        acknowledged: int = await work.fetchval(ACKNOWLEDGED)
+    await sequencer.publish_now()
+    return acknowledged
+
+
+async def left_out(work: Work, sequencer: Sequencer, size: int, acknowledged: int) -> str | None:
+    """A sentence if a checkpoint of that size does not cover all that had been acknowledged. What was written since
+    then is no failure, so it makes none, but is counted with the rest."""
+    if size >= acknowledged:
+        return None
+    standing = sequencer.publisher.standing
+    why = standing.fork or standing.failure or "Why is not known here: look at the server's log, or try again."
+    count = await work.fetchval(ACKNOWLEDGED) - size
+    return f"{count} entries are not signed yet and are left out: {why}"
+
+
+async def _left_before(work: Work, since: datetime | None, size: int) -> str | None:
+    """A sentence if months that were wished for are not in the database any more."""
+    first = await _first_from(work, since or await work.fetchval(BEGINNING), size)
+    months = [f"{row['month']:%Y-%m} ({row['archive']})" for row in await work.fetch(DROPPED, first, since)]
+    if not months:
+        return None
+    return f"Entries of dropped months are left out; they are in their archives: {', '.join(months)}."
 
 
 async def lines(work: Work, checkpoint: Any, wish: Wish) -> AsyncIterator[bytes]:

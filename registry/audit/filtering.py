@@ -162,9 +162,7 @@ def _matches(column: Any, wanted: str) -> ColumnElement[bool]:
     if not wanted.endswith("*"):
         return column == wanted  # type: ignore[no-any-return]
     beyond = _beyond(wanted[:-1])
-    if beyond is None:
-        return column.is_not(None)  # type: ignore[no-any-return]
-    return and_(column >= wanted[:-1], column < beyond)
+    return and_(column >= wanted[:-1], *([] if beyond is None else [column < beyond]))
 
 
 def _beyond(beginning: str) -> str | None:

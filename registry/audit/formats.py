@@ -16,7 +16,7 @@ from registry.audit.entries import Wrapped, unwrap
 from registry.audit.showing import Shown
 
 PRODUCT = {"name": "Tidewaiter", "vendor_name": "Tidewaiter"}
-OCSF_VERSION = "1.4.0"
+OCSF_VERSION = "1.6.0"  # the first in which an event has `raw_data_hash`
 
 
 def json_line(seq: int, entry: bytes, leaf: bytes) -> bytes:
@@ -72,9 +72,9 @@ def cloud_event(shown: Shown, origin: str) -> bytes:
     told = {
         "specversion": "1.0",
         "id": event["id"],
-        "source": origin,
+        "source": _reference(origin),
         "type": f"io.tidewaiter.{event['action']}",
-        "subject": shown.target,
+        **({"subject": shown.target} if shown.target else {}),
         "time": event["occurred_at"],
         "recordedtime": unwrap(line.entry or b"").logged_at,
         "sequence": f"{line.index:020}",
@@ -88,13 +88,18 @@ def cloud_checkpoint(note: str, origin: str, size: int) -> bytes:
     told = {
         "specversion": "1.0",
         "id": f"checkpoint-{size}",
-        "source": origin,
+        "source": _reference(origin),
         "type": "io.tidewaiter.audit.checkpoint",
         "sequence": f"{size:020}",
         "datacontenttype": "text/plain",
         "data": note,
     }
     return orjson.dumps(told) + b"\n"
+
+
+def _reference(origin: str) -> str:
+    """A URI reference, which must not begin with a port: a log is named by its host, so that is its authority."""
+    return f"//{origin}"
 
 
 # OCSF 1.x: Authentication 3002 for signing in, API Activity 6003 for all else.
@@ -106,8 +111,8 @@ STATUSES = {"allowed": (1, "Success"), "denied": (2, "Failure"), "failed": (2, "
 
 def ocsf(shown: Shown, origin: str) -> bytes:
     event, line = shown.event, shown.line
-    noun, _, verb = event["action"].partition(".")
     signing_in = event["action"] == "user.sign_in"
+    verb = event["action"].partition(".")[2]
     class_id, activity = (3002, 1) if signing_in else (6003, ACTIVITIES.get(verb, 99))
     severity, status = SEVERITIES[event["outcome"]], STATUSES[event["outcome"]]
     told = {
@@ -123,15 +128,12 @@ def ocsf(shown: Shown, origin: str) -> bytes:
         "status_code": shown.of("reason", "code"),
         "status_detail": shown.readable(shown.of("reason", "text") or shown.of("reason", "stated") or "") or None,
         "actor": {"user": _user(shown)},
-        "user": _user(shown) if signing_in else None,
-        "api": None if signing_in else _api(shown),
-        "service": {"name": "Tidewaiter"} if signing_in else None,
-        "src_endpoint": {"ip": shown.private.get("source"), "name": None if shown.private else "not kept"},
+        **(_signing_in(shown) if signing_in else _call(shown)),
+        "src_endpoint": _endpoint(shown),
         "http_request": {"user_agent": shown.private.get("agent"), "uid": shown.of("request", "id")},
-        "resources": [{"name": shown.target, "type": noun, "uid": shown.of("target", "digest")}],
         "metadata": _metadata(shown),
         "raw_data_hash": {"algorithm_id": 3, "value": (line.leaf or b"").hex()},
-        "unmapped": {"log": origin, "changes": shown.changes, "organization_sequence": line.number},
+        "unmapped": _unmapped(shown, origin) | ({"target": shown.target or None} if signing_in else {}),
     }
     return orjson.dumps(_without_none(told)) + b"\n"
 
@@ -165,6 +167,40 @@ def _metadata(shown: Shown) -> dict[str, Any]:
     }
 
 
+def _signing_in(shown: Shown) -> dict[str, Any]:
+    """What only class 3002 has. It has no resources, so the target is told in `unmapped`."""
+    return {"user": _user(shown), "service": {"name": "Tidewaiter"}}
+
+
+def _call(shown: Shown) -> dict[str, Any]:
+    """What only class 6003 has."""
+    noun = shown.event["action"].partition(".")[0]
+    resource = {"name": shown.target or None, "type": noun, "uid": shown.of("target", "digest")}
+    return {"api": _api(shown), "resources": [resource]}
+
+
+def _endpoint(shown: Shown) -> dict[str, Any]:
+    """Never empty, since it is required. The proxy is the socket's address, where that is another than is believed."""
+    source, peer = shown.private.get("source"), shown.private.get("peer")
+    name = None if source else "system" if shown.event["actor"]["kind"] == "system" else "not kept"
+    return {"ip": source, "name": name, "proxy_endpoint": {"ip": peer}}
+
+
+def _unmapped(shown: Shown, origin: str) -> dict[str, Any]:
+    """What the proxies said is any text, so it cannot stand where OCSF wants addresses."""
+    return {
+        "log": origin,
+        "changes": {field: _before_and_after(value) for field, value in shown.changes.items()},
+        "organization_sequence": shown.line.number,
+        "forwarded": shown.private.get("forwarded"),
+    }
+
+
+def _before_and_after(value: Any) -> Any:
+    """By name, so that nothing need be null."""
+    return dict(zip(("before", "after"), value, strict=True)) if isinstance(value, list) and len(value) == 2 else value
+
+
 def _api(shown: Shown) -> dict[str, Any]:
     request = {"uid": shown.of("request", "id")} if shown.of("request", "id") else None
     return {"operation": shown.event["action"], "service": {"name": "Tidewaiter"}, "request": request}
@@ -181,20 +217,23 @@ def _user(shown: Shown) -> dict[str, Any]:
     }
 
 
+HIDDEN = ("change", "private", "salt", "subject", "v")
+
+
 def readable(shown: Shown) -> dict[str, Any]:
     """The event with names and opened fields, as the forms for other systems carry it."""
-    event = {name: value for name, value in shown.event.items() if name not in ("private", "salt", "subject", "v")}
+    event = {name: value for name, value in shown.event.items() if name not in HIDDEN}
     event["actor"] = {**shown.event["actor"], "name": shown.actor_name}
-    event["target"] = {**shown.event.get("target", {}), "name": shown.target, **asdict(shown.named)}
-    event["change"] = shown.changes
-    event["source"] = {"address": shown.private.get("source"), "peer": shown.private.get("peer")}
+    event["target"] = {**shown.event.get("target", {}), "name": shown.target or None, **asdict(shown.named)}
+    sources = {"address": "source", "peer": "peer", "forwarded": "forwarded"}
+    event["source"] = {name: shown.private.get(kept) for name, kept in sources.items()}
     event["client"] = shown.private.get("agent")
     event["logged_at"] = unwrap(shown.line.entry or b"").logged_at
     event["leaf"] = (shown.line.leaf or b"").hex()
     if text := shown.of("reason", "text"):
         event["reason"] = {**event["reason"], "text": shown.readable(text)}
     kept: dict[str, Any] = _without_none(event)
-    return kept
+    return kept | ({"change": shown.changes} if shown.changes else {})
 
 
 def milliseconds(text: str) -> int:
@@ -202,6 +241,9 @@ def milliseconds(text: str) -> int:
 
 
 def _without_none(value: Any) -> Any:
+    """Null is no value of an attribute, in either form. What stands in a list keeps its place."""
+    if isinstance(value, list):
+        return [_without_none(one) for one in value]
     if isinstance(value, dict):
         kept = {name: _without_none(one) for name, one in value.items()}
         return {name: one for name, one in kept.items() if one is not None and one != {}}

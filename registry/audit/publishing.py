@@ -22,7 +22,7 @@ from registry.clock import Clock
 from registry.events import Event, Outcome
 from registry.storage.database import SEQUENCER_ROLE, Connection, OwnConnection
 from registry.transparency.checkpoints import Checkpoint, parse
-from registry.transparency.notes import KeyInvalid, NoteInvalid, SignerKey, open_note, sign, split_note
+from registry.transparency.notes import KeyInvalid, NoteInvalid, SignerKey, VerifierKey, open_note, sign, split_note
 
 AT_LEAST_EVERY = timedelta(minutes=10)
 LOOK_EVERY = 1.0
@@ -40,39 +40,48 @@ RECORD = "INSERT INTO audit_inbox (body) VALUES ($1)"
 log = structlog.get_logger("audit")
 
 
+KeyRing = tuple[Sequence[SignerKey], Sequence[VerifierKey]]
+"""The keys that sign, and those that signed once."""
+
+
 class Fork(Exception):
     """The database does not continue what was signed before; its text says in what it differs."""
 
 
 @dataclass
 class Standing:
-    """How the log stands; `fork`, `failure` and `tampered` are sentences for operators, or None."""
+    """How the log stands; `fork`, `failure` and `tampered` are sentences for operators, or None. `tried_at` is when it
+    was last held against what was signed, `published_at` when that ended well: everything up to `published_size` is
+    under a checkpoint since then."""
 
     fork: str | None = None
     failure: str | None = None
     tampered: str | None = None
+    size: int = 0
     published_size: int = 0
     published_at: datetime | None = None
+    tried_at: datetime | None = None
 
 
 class Publisher:
     """`run` works until cancelled, on a connection and under a lock of its own: however long an anchor takes, entries
     are numbered meanwhile.
 
-    `signers` are the keys that sign, the newest first; all bear the log's origin as their name. They are what `reload`
-    gave last, since an operator may change them.
+    `signers` are the keys that sign, the newest first; all bear the log's origin as their name. `retired` are those
+    that signed once, for this log or one before it. They are what `reload` gave last, since an operator may change
+    them.
     """
 
     def __init__(
         self,
         dsn: str,
-        reload: Callable[[], Sequence[SignerKey]],
+        reload: Callable[[], KeyRing],
         anchors: Sequence[Anchor],
         clock: Clock,
         every: timedelta,
     ) -> None:
         self.standing = Standing()
-        self.signers = reload()
+        self.signers, self.retired = reload()
         self.anchors = anchors
         self._own = OwnConnection(dsn, SEQUENCER_ROLE, STATEMENT_SECONDS)
         self._reload = reload
@@ -83,6 +92,16 @@ class Publisher:
     @property
     def origin(self) -> str:
         return self.signers[0].name
+
+    @property
+    def verifiers(self) -> list[VerifierKey]:
+        """By which what this log ever signed is recognised."""
+        return [key for key in self.known if key.name == self.origin]
+
+    @property
+    def known(self) -> list[VerifierKey]:
+        """Those of the logs before this one too."""
+        return [*(signer.verifier for signer in self.signers), *self.retired]
 
     async def publish_now(self) -> None:
         """Returns when what was committed before the call is signed, or it is known why not, or after some seconds."""
@@ -97,7 +116,8 @@ class Publisher:
     async def _turn(self, asked: bool) -> bool:
         """False when another server is at it."""
         connection = await self._own.get()
-        if not asked and not self.is_due(await connection.fetchval("SELECT size FROM audit_tree")):
+        self.standing.size = await connection.fetchval("SELECT size FROM audit_tree")
+        if not asked and not self.is_due(self.standing.size):
             return True
         async with connection.transaction():
             if not await connection.fetchval(TRY_LOCK, LOCK):
@@ -111,7 +131,7 @@ class Publisher:
 
     def is_due(self, size: int) -> bool:
         """At once at the start, for what is new soon, and when nothing happens so often that this too is provable."""
-        at = self.standing.published_at
+        at = self.standing.tried_at
         if at is None:
             return True
         waited = abs(self._clock.now() - at)  # or a clock that went back would keep everybody waiting
@@ -123,19 +143,20 @@ class Publisher:
         now = self._clock.now()
         tree = await tiling.tree_of(connection.fetch)
         try:
-            self.signers = self._reload()
+            self.signers, self.retired = self._reload()
             newest = await self._check(connection, tree)
             if newest is None or self._is_old(newest, tree.size, now):
                 await self._sign(connection, tree, now)
             self.standing.fork = self.standing.failure = None
-            self.standing.published_size = tree.size
+            self.standing.size = self.standing.published_size = tree.size
+            self.standing.published_at = now
         except Fork as fork:
             await self._alarm(connection, str(fork), now)
         except AnchorFailed as failure:
             self._fail(str(failure))
         except (KeyInvalid, OSError) as error:
             self._fail(f"The keys that sign cannot be read: {error}")
-        self.standing.published_at = now
+        self.standing.tried_at = now
 
     def _fail(self, sentence: str) -> None:
         if self.standing.failure != sentence:
@@ -181,7 +202,7 @@ class Publisher:
         if origin != self.origin:
             return
         try:
-            known = parse(open_note(note, [signer.verifier for signer in self.signers]).text)
+            known = parse(open_note(note, self.verifiers).text)
         except NoteInvalid as error:
             raise Fork(f"What {where} holds was not signed by this log's key: {error}") from error
         if known.size > tree.size:

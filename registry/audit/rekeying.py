@@ -48,6 +48,7 @@ async def retire(foundation: Foundation, sequencer: Sequencer, folder: Path, why
     await _require_signed(sequencer)
     await _record(foundation, "audit.key_retire", before, after, why)
     await _require_signed(sequencer)
+    keys.keep_retired(folder, [signer.verifier for signer in before[1:]])
     keys.keep_signers(folder, after)
     await sequencer.publish_now()
     return after
@@ -71,6 +72,7 @@ async def reopen(foundation: Foundation, sequencer: Sequencer, folder: Path, why
         changes = {"log": [old[0].name, new.name], "key": [_shown(old), _shown((new,))], "last": [last, None]}
         work.record(reason=fork, changes=changes)
     await foundation.ledger.catch_up()
+    keys.keep_retired(folder, [signer.verifier for signer in old])
     _put_in_force(folder)
     await sequencer.publish_now()
     return new
@@ -80,7 +82,7 @@ async def _standing(sequencer: Sequencer) -> Standing:
     """How the log stands, after all was signed that can be. Raises `NotSigned` where that cannot be told."""
     await sequencer.publish_now()
     standing = sequencer.publisher.standing
-    if standing.fork is None and (standing.failure or standing.published_at is None):
+    if standing.fork is None and (standing.failure or standing.tried_at is None):
         why = standing.failure or "Another server is at it; try again."
         raise NotSigned(f"Nothing can be signed right now, so the keys stay as they are. {why}")
     return standing

@@ -114,7 +114,7 @@ async def archive(foundation: Foundation, sequencer: Sequencer, month: Month, fo
         raise MonthNotOver(f"{month.text} is not over yet.", path=["month"])
     path = folder / f"audit-{month.text}.jsonl.gz"
     first, last = await _write(foundation, sequencer, month, path)
-    digest = await anyio.to_thread.run_sync(_checked, path, [one.verifier for one in sequencer.publisher.signers])
+    digest = await anyio.to_thread.run_sync(_checked, path, sequencer.publisher.known)
     async with acting(sequencer.dsn) as connection:
         now = foundation.clock.now()
         await connection.execute(KEEP, month.first, first, last, str(path), digest, now)
@@ -131,9 +131,7 @@ async def drop(foundation: Foundation, sequencer: Sequencer, month: Month, reaso
     async with acting(sequencer.dsn) as connection:
         row = _droppable(month, await connection.fetchrow(SEGMENT, month.first))
         await _check_whole(connection, month, row)
-        digest = await anyio.to_thread.run_sync(
-            _checked, Path(row["archive"]), [one.verifier for one in sequencer.publisher.signers]
-        )
+        digest = await anyio.to_thread.run_sync(_checked, Path(row["archive"]), sequencer.publisher.known)
         if digest != row["digest"]:
             raise ArchiveUnsound(f"{row['archive']} is not the file that was verified; archive the month again.")
         await connection.execute("SELECT audit_drop($1)", month.first)

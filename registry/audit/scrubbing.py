@@ -75,7 +75,7 @@ class Scrubber:
         self._rest = rest_seconds
         self._growth = tiles.Growth(0, [], [])
         self._tiles = 0
-        self._entries = 0
+        self._spans: list[tuple[int, int]] = []
 
     async def whole(self, keys: Sequence[VerifierKey], anchored: Iterable[str]) -> Verdict:
         tree = await tiling.tree_of(self._fetch)
@@ -120,7 +120,14 @@ class Scrubber:
         organization = row["organization_id"].hex.encode() if row["organization_id"] else b""
         within = b"" if wrapped.number is None else b',"org_seq":%d' % wrapped.number
         self.run.take(index, row["leaf"], wrapped.logged_at.encode(), within, organization)
-        self._entries += 1
+        self._count(index)
+
+    def _count(self, index: int) -> None:
+        """Which entries are in the database: those before and after a month that was dropped."""
+        if self._spans and self._spans[-1][1] == index - 1:
+            self._spans[-1] = self._spans[-1][0], index
+        else:
+            self._spans.append((index, index))
 
     async def _dropped(self, end: int, tree: Tree, wanted: dict[int, Any]) -> None:
         """Takes the leaves up to `end` from their tiles, if a dropped month explains why the entries are not here."""
@@ -170,7 +177,10 @@ class Scrubber:
 
     def _verdict(self, tree: Tree, keys: Sequence[VerifierKey], wanted: dict[int, Any]) -> Verdict:
         compared = sum(len(each) for each in wanted.values())
-        verdict = Verdict(SOUND, "Sound.", size=tree.size, entries=self._entries, root=tree.root, compared=compared)
+        entries = sum(last - first + 1 for first, last in self._spans)
+        verdict = Verdict(SOUND, "Sound.", size=tree.size, entries=entries, root=tree.root, compared=compared)
+        verdict.spans = tuple(self._spans)
+        verdict.since = self._spans[0][0] if self._spans else tree.size
         verdict.keys, verdict.origin = tuple(map(str, keys)), keys[0].name
         verdict.last_at = self.run.last_at.decode() or None
         return verdict
@@ -198,12 +208,13 @@ async def scrub_database(
 ) -> Verdict:
     """One snapshot of the whole log, against all checkpoints here, at the anchors, and those given. It is recorded."""
     anchored = [note for anchor in publisher.anchors async for note in anchor.all()]
-    keys = [signer.verifier for signer in publisher.signers]
+    keys = publisher.verifiers
     async with foundation.view(SYSTEM, Origin()) as work:
         verdict = await scrub(work.fetch, keys, [*anchored, *outside], rest_seconds=rest_seconds)
     async with foundation.begin(SYSTEM, Origin()) as work:
         work.attempt("audit.verify", "audit log")
-        changes = {"sound": verdict.status == SOUND, "entries": verdict.entries, "index": verdict.index}
+        found = {"sound": verdict.status == SOUND, "entries": verdict.entries, "index": verdict.index}
+        changes = {name: [None, value] for name, value in found.items() if value is not None}
         work.record(changes=changes, reason=verdict.sentence)
     return verdict
 

@@ -9,7 +9,7 @@ the newest there ever was; for that, give checkpoints that were kept elsewhere.
 import re
 from base64 import b64decode
 from binascii import b2a_base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
@@ -24,7 +24,7 @@ from registry.audit.formats import json_line_of
 from registry.transparency import checkpoints
 from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
 from registry.transparency.merkle import CompactRange, leaf_hash, verify_consistency
-from registry.transparency.notes import NoteInvalid, VerifierKey, open_note
+from registry.transparency.notes import NoteInvalid, VerifierKey, open_note, split_note
 
 SOUND, TAMPERED, INCOMPLETE = 0, 1, 2
 BATCH = 256
@@ -45,13 +45,18 @@ class Tampered(Exception):
         self.index = index
 
 
+class SignedByNone(Tampered):
+    """None of the keys given has signed, so that nothing can be told of what was signed."""
+
+
 class Incomplete(Exception):
     """What was given is not enough to verify."""
 
 
 @dataclass(slots=True)
 class Verdict:
-    """`status` is SOUND, TAMPERED or INCOMPLETE; `sentence` says it to a person."""
+    """`status` is SOUND, TAMPERED or INCOMPLETE; `sentence` says it to a person. `wrong_key` says that none of the keys
+    given has signed, which may mean no more than that. `spans` are the first and last numbers of what was there."""
 
     status: int
     sentence: str
@@ -65,6 +70,8 @@ class Verdict:
     compared: int = 0
     first_at: str | None = None
     last_at: str | None = None
+    spans: tuple[tuple[int, int], ...] = ()
+    wrong_key: bool = False
 
 
 @dataclass(slots=True)
@@ -103,7 +110,8 @@ def verify(lines: Iterable[bytes], keys: Sequence[VerifierKey], outside: Iterabl
         last = _read(lines, run, wanted := known_elsewhere(outside, keys))
         return _concluded(run, last, keys, wanted)
     except Tampered as found:
-        return Verdict(TAMPERED, str(found), found.index, entries=run.next - run.since)
+        wrong_key = isinstance(found, SignedByNone)
+        return Verdict(TAMPERED, str(found), found.index, entries=run.next - run.since, wrong_key=wrong_key)
     except Incomplete as found:
         return Verdict(INCOMPLETE, str(found), entries=run.next - run.since)
 
@@ -267,7 +275,16 @@ def _opened(note: str, keys: Sequence[VerifierKey], what: str) -> tuple[Checkpoi
         opened = open_note(note, keys)
         return checkpoints.parse(opened.text), opened.keys
     except (NoteInvalid, CheckpointInvalid) as error:
-        raise Tampered(f"{what} is not valid: {error}") from error
+        kind = SignedByNone if _is_signed_by_none(note, keys) else Tampered
+        raise kind(f"{what} is not valid: {error}") from error
+
+
+def _is_signed_by_none(note: str, keys: Sequence[VerifierKey]) -> bool:
+    try:
+        signed = {(name, signature[:4]) for name, signature in split_note(note)[1]}
+    except NoteInvalid:
+        return False
+    return signed.isdisjoint((key.name, key.id) for key in keys)
 
 
 def known_elsewhere(notes: Iterable[str], keys: Sequence[VerifierKey]) -> dict[int, list[Checkpoint]]:
@@ -337,14 +354,35 @@ def check_columns(wrapped: Wrapped, row: Mapping[str, Any], index: int) -> None:
     raise Tampered(f"Entry {index}: a column of the table is not what the entry's bytes say.", index)
 
 
+def notes_of(text: str, names: Collection[str]) -> list[str]:
+    """The notes of a file that are of the logs so named; the file of an anchor may hold those of a log that ended too.
+
+    Raises `Incomplete` where there is none: nothing would be compared, and it would look as if it had been.
+    """
+    ours = [note for note in notes_in(text) if note.partition("\n")[0] in names]
+    if not ours:
+        raise Incomplete(f"It is no checkpoint of this log, which is named {' or '.join(sorted(names))}.")
+    return ours
+
+
 def notes_in(text: str) -> Iterator[str]:
-    """The signed notes of a file: one note, or an anchor's lines of JSON."""
+    """The signed notes of a file: one note, or an anchor's lines of JSON. Raises `Incomplete` for what is neither."""
     if not text.lstrip().startswith("{"):
-        yield text
+        yield _note(text)
         return
     for line in text.splitlines():
         if line.strip():
             try:
-                yield orjson.loads(line)["note"]
+                yield _note(orjson.loads(line)["note"])
             except (ValueError, KeyError, TypeError) as error:
                 raise Incomplete("The file of checkpoints holds a line that is none.") from error
+
+
+def _note(text: Any) -> str:
+    if not isinstance(text, str):
+        raise TypeError("a note is text")
+    try:
+        split_note(text)
+    except NoteInvalid as error:
+        raise Incomplete(f"It is no checkpoint: {error}") from error
+    return text

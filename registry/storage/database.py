@@ -62,6 +62,20 @@ async def open_pool(dsn: str, size: int) -> Pool:
     )
 
 
+def is_lost(error: Exception, connection: Connection) -> bool:
+    """Whether the database failed, and not the statement: it is gone, going, or does not answer in time."""
+    gone = OSError | TimeoutError | asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError
+    return isinstance(error, gone) or (isinstance(error, asyncpg.InterfaceError) and not is_open(connection))
+
+
+def is_open(connection: Connection) -> bool:
+    """A connection of the pool that was lost has gone back to it by itself, and says nothing more."""
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        return False
+
+
 class OwnConnection:
     """One connection beside the pool, for what works all the time; made anew after it was lost or dropped."""
 

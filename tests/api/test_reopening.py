@@ -238,7 +238,7 @@ async def test_a_reopening_that_was_cut_short_is_repeated_with_the_same_key(serv
     await noticed(server, lambda warnings: not warnings)
     kept = server.folder / "data" / "keys"
     assert sorted(path.name for path in kept.glob("*")) == sorted(
-        ["audit-sealing.key", "audit-signing.key", "secret-hashing.key", "token-signing.pem"]
+        ["audit-retired.vkeys", "audit-sealing.key", "audit-signing.key", "secret-hashing.key", "token-signing.pem"]
     )
     assert (kept / "audit-signing.key").stat().st_mode & 0o777 == 0o600
 
@@ -259,6 +259,7 @@ async def test_a_key_may_retire_as_soon_as_another_signs(server: Server) -> None
     assert open_note(anchored(server)[-1], [new, old]).keys == (new, old)
     assert done(server, "audit", "key", "--retire").split() == [str(new)]
     assert key_of(server) == new
+    assert "is sound" in done(server, "audit", "verify", "--database")
     (entry,) = await entries_of(server, "audit.key_rotate")
     assert (entry["statedReason"], entry["changes"]["keys"]) == ("it is old", [[str(old)], told])
     await signed_anew(server)

@@ -110,7 +110,7 @@ async def walk(tidewaiter: Server) -> Walk:
     await changes("resumeAccount", admin, ("account.resume", a), account=a)
     key = await changes("createAccessKey", boss, ("access_key.create", "deploy"), name="deploy")
     planted.append(key["secret"])
-    await changes("revokeAccessKey", boss, ("access_key.revoke", "deploy"), accessKey=key["accessKey"]["id"])
+    await changes("revokeAccessKey", boss, ("access_key.revoke", f"deploy:{owner}"), accessKey=key["accessKey"]["id"])
     login = await changes("createLoginCommand", boss, ("login.create", owner))
     planted.append(next(word for word in login["docker"].replace("'", " ").split() if word.startswith("tw_")))
     await changes("createOrganization", boss, ("organization.create", a), name=a)
@@ -137,7 +137,7 @@ async def walk(tidewaiter: Server) -> Walk:
     await changes("deleteOrganization", boss, ("organization.delete", a), name=a)
     strange = f"stranger-{mark}"
     planted += await signed_in_and_failed(tidewaiter, boss, strange)
-    await refusals_that_name(tidewaiter, boss, worker, far, strange)
+    planted.append(await refusals_that_name(tidewaiter, boss, worker, far, strange))
     return Walk(frozenset(done), tuple(planted), (owner, worker, far, strange), gone, mark)
 
 
@@ -156,14 +156,15 @@ async def by_reason(tidewaiter: Server, reason: str) -> list[str]:
     return [node["action"] for node in told["data"]["auditLog"]["nodes"]][::-1]
 
 
-async def refusals_that_name(tidewaiter: Server, boss: Person, worker: str, far: str, strange: str) -> None:
-    """Each sentence of these holds a user's name."""
+async def refusals_that_name(tidewaiter: Server, boss: Person, worker: str, far: str, strange: str) -> str:
+    """Each of these holds a user's name, in its target or its sentence, and where it may a password, which is given."""
+    wrong = f"canary-{secrets.token_hex(8)}"
     for mutation, given in {
-        "createUser": {"account": boss.name.replace("owner", "a"), "name": worker, "password": "long enough"},
-        "setPassword": {"user": far, "password": "long enough"},
+        "createUser": {"account": boss.name.replace("owner", "a"), "name": worker, "password": wrong},
+        "setPassword": {"user": far, "password": wrong},
         "suspendUser": {"user": strange},
         "resumeUser": {"user": boss.name},
-        "createAccount": {"name": f"x-{strange}", "ownerName": worker, "ownerPassword": "long enough"},
+        "createAccount": {"name": f"x-{strange}", "ownerName": worker, "ownerPassword": wrong},
     }.items():
         by = Person("admin", tidewaiter.admin_password) if mutation == "createAccount" else boss
         _, gave = await mutate(tidewaiter, mutation, by, **given)
@@ -173,6 +174,7 @@ async def refusals_that_name(tidewaiter: Server, boss: Person, worker: str, far:
         given = {"organization": f"names-{worker[-8:]}", "user": person}
         _, gave = await mutate(tidewaiter, "removeOrganizationPermission", boss, **given)
         assert len(gave["errors"]) == 1, person
+    return wrong
 
 
 async def signed_in_and_failed(tidewaiter: Server, boss: Person, stranger: str) -> list[str]:

@@ -25,6 +25,7 @@ from tests.support.server import Server
 
 ACCOUNTS = [UUID(int=number) for number in (1, 2)]
 USERS = [UUID(int=number) for number in (11, 12)]
+Filled = tuple[System, list[Any]]
 LONG = "long/" + "y" * 500
 TARGETS = [
     "acme/web",
@@ -118,6 +119,15 @@ async def test_the_table_and_an_event_without_a_number_are_asked_the_same(
 
 def columns(row: Any) -> dict[str, Any]:
     return dict(zip(COLUMNS, columns_in(row), strict=True))
+
+
+async def test_a_beginning_that_nothing_lies_behind_is_no_wish_for_everything(system: Filled) -> None:
+    wanted = Sought(EntryFilter(target="\U0010ffff*"), None, targets=("\U0010ffff*",))
+    async with system[0].foundation.view(SYSTEM, Origin()) as work:
+        ways = await filtering.alternatives(work, wanted)
+        found = await work.fetch(reading.first_of([select(*reading.LINE).where(*ways[0])], limit=1000, newest=True))
+    assert {row["seq"] for row in found} == {row["seq"] for row in system[1] if row["target"].startswith("\U0010ffff")}
+    assert 0 < len(found) < len(system[1])
 
 
 @pytest.mark.parametrize("newest", [True, False])

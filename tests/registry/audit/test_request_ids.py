@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from registry.accounts.throttling import PER_USER, WINDOW
 from tests.support import recorded, world
 from tests.support.handmade import Door, knocking, manifest_of
 from tests.support.meters import limit
@@ -84,6 +85,33 @@ async def test_of_those_who_are_not_signed_in(tidewaiter: Server, acme: Tenant) 
         page = await nobody.get("/graphql", headers={"Accept": "text/html"}, auth=WRONG)
         await check(tidewaiter, page, 401, "SIGN_IN_FAILED")
         await check(tidewaiter, await nobody.get("/graphql", headers={"Accept": "text/html"}), 401)
+
+
+@pytest.mark.parametrize("address", ["/v2/", "/token"])
+async def test_of_those_whose_credentials_are_none(tidewaiter: Server, address: str) -> None:
+    async with knocking(tidewaiter) as nobody:
+        garbled = await nobody.get(address, headers={"Authorization": "Basic %%%"})
+        await check(tidewaiter, garbled, 401, "SIGN_IN_FAILED")
+        forged = await nobody.get(address, headers={"Authorization": "Bearer a.b.c"})
+        await check(tidewaiter, forged, 401, "TOKEN_INVALID" if address == "/v2/" else "SIGN_IN_FAILED")
+
+
+async def test_of_those_who_guessed_too_often(tidewaiter: Server) -> None:
+    async with knocking(tidewaiter) as nobody:
+        for _ in range(PER_USER):
+            await nobody.get("/token", auth=("hasty", "a guess"))
+        for address in ("/v2/", "/token"):
+            held_up = await nobody.get(address, auth=("hasty", "a guess"))
+            await check(tidewaiter, held_up, 429, "TOO_MANY_SIGN_INS")
+        asked = await nobody.post("/graphql", json={"query": "{ __typename }"}, auth=("hasty", "a guess"))
+        await check(tidewaiter, asked, 429, "TOO_MANY_SIGN_INS")
+    tidewaiter.advance(WINDOW.total_seconds() + 1)
+
+
+async def test_of_a_change_by_nobody(tidewaiter: Server) -> None:
+    make = 'mutation { createOrganization(input: {name: "nobodys"}) { errors { code requestId } } }'
+    async with knocking(tidewaiter) as nobody:
+        await check(tidewaiter, await graphql(nobody, make), 200, "SIGN_IN_NEEDED")
 
 
 async def test_of_graphql(tidewaiter: Server, acme: Tenant, reader: Person) -> None:

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from registry.actors import SYSTEM, Origin
-from registry.audit import exporting, proving, reading, retaining, verifying
+from registry.audit import exporting, proving, reading, rekeying, retaining, verifying
 from registry.audit.exporting import NotSigned, PartlyArchived, Wish
 from registry.audit.retaining import ArchiveUnsound, Month, MonthEmpty, MonthGrown, MonthKept, MonthNotOver
 from registry.audit.scrubbing import scrub_database
@@ -237,6 +237,18 @@ async def test_only_what_is_signed_is_archived(system: System, tmp_path: Path) -
     with pytest.raises(NotSigned, match="not signed yet"):
         await retaining.archive(foundation, sequencer, this, tmp_path / "archive")
     assert list((tmp_path / "archive").iterdir()) == []
+
+
+async def test_a_month_archived_under_a_key_that_retired_since_may_leave(system: System, tmp_path: Path) -> None:
+    this, _ = await two_months(system, tmp_path)
+    foundation, sequencer, folder = system.foundation, system.sequencer, tmp_path / "keys"
+    await retaining.archive(foundation, sequencer, this, tmp_path / "archive")
+    async with rekeying.alone(folder):
+        await rekeying.rotate(foundation, sequencer, folder, None)
+        await rekeying.retire(foundation, sequencer, folder, None)
+    await retaining.drop(foundation, sequencer, this)
+    verdict = await scrub_database(foundation, sequencer.publisher)
+    assert (verdict.status, verdict.sentence) == (SOUND, "Sound.")
 
 
 async def test_nothing_leaves_a_log_that_is_in_doubt(system: System, dsn: str, tmp_path: Path) -> None:

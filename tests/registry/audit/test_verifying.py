@@ -17,7 +17,7 @@ from registry.audit import bodies, formats, sealing
 from registry.audit.bodies import written_time
 from registry.audit.entries import Wrapped, wrap
 from registry.audit.formats import Span
-from registry.audit.verifying import INCOMPLETE, SOUND, TAMPERED, Incomplete, notes_in, verify
+from registry.audit.verifying import INCOMPLETE, SOUND, TAMPERED, Incomplete, notes_in, notes_of, verify
 from registry.events import Event, Outcome
 from registry.transparency import tiles
 from registry.transparency.checkpoints import Checkpoint
@@ -170,6 +170,7 @@ def test_another_key_is_refused_and_any_of_several_will_do() -> None:
     verdict = verify(WHOLE, [OTHER.verifier])
     assert verdict.status == TAMPERED
     assert "None of the keys given" in verdict.sentence
+    assert verdict.wrong_key
     assert verify(WHOLE, []).status == TAMPERED
     both = [*LINES, formats.checkpoint_line(note(SIZE, OTHER, SIGNER), Span())]
     for keys in ([OTHER.verifier], KNOWN, [OTHER.verifier, *KNOWN]):
@@ -236,6 +237,25 @@ def test_the_files_of_checkpoints_are_notes_or_the_lines_of_an_anchor() -> None:
     assert list(notes_in(lines)) == [note(3), note(5)]
     with pytest.raises(Incomplete):
         list(notes_in('{"nothing": 1}\n'))
+
+
+def test_a_file_of_checkpoints_without_one_of_this_log_is_refused() -> None:
+    """Nothing would be compared with it, and it would look as if it had been."""
+    elsewhere = sign(
+        Checkpoint("other.example/audit/1", 3, bytes(32)).text, [SignerKey.generate("other.example/audit/1")]
+    )
+    mixed = "\n".join(json.dumps({"note": one}) for one in (elsewhere, note(5)))
+    assert notes_of(mixed, {SIGNER.name}) == [note(5)]
+    damaged = '{"note": 1}\n'
+    for text in (elsewhere, json.dumps({"note": elsewhere}), "hello\n", "", note(3)[:-9], damaged):
+        with pytest.raises(Incomplete):
+            notes_of(text, {SIGNER.name})
+
+
+def test_a_wrong_signature_under_a_known_key_is_no_wrong_key() -> None:
+    forged = note(SIZE).replace(str(SIZE), str(SIZE - 1), 1)
+    verdict = verify([*LINES, formats.checkpoint_line(forged, Span())], KNOWN)
+    assert (verdict.status, verdict.wrong_key) == (TAMPERED, False)
 
 
 def test_what_stands_for_the_left_out_beginning_cannot_be_made_up() -> None:

@@ -1,0 +1,79 @@
+"""A Work whose database goes: whoever asked hears that it does not answer, at whatever point it went."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from registry.actors import SYSTEM, Origin
+from registry.identifiers import new_id
+from registry.storage.database import DatabaseUnavailable
+from registry.system import System
+from registry.work import Work
+from tests.support.books import in_process, new_database, opened
+from tests.support.server import Server
+
+ADD = "INSERT INTO account (id, name, created_at) VALUES ($1, 'new', now())"
+
+
+@pytest.fixture
+async def dsn(tidewaiter: Server) -> AsyncIterator[str]:
+    async with new_database(tidewaiter) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def system(dsn: str, tmp_path: Path) -> AsyncIterator[System]:
+    async with in_process(dsn, tmp_path) as system:
+        yield system
+
+
+async def cut(work: Work, dsn: str) -> None:
+    """As when the database is stopped under the work."""
+    pid = await work.fetchval("SELECT pg_backend_pid()")
+    async with opened(dsn) as owner:
+        assert await owner.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
+
+
+async def added(dsn: str) -> bool:
+    async with opened(dsn) as owner:
+        return bool(await owner.fetchval("SELECT EXISTS (SELECT FROM account WHERE name = 'new')"))
+
+
+async def test_a_change_whose_database_goes_is_refused_and_not_made(system: System, dsn: str) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        async with system.foundation.begin(SYSTEM, Origin()) as work:
+            await work.execute(ADD, new_id())
+            await cut(work, dsn)
+            await work.fetchval("SELECT 1")
+    assert not await added(dsn)
+
+
+async def test_a_change_whose_database_goes_before_the_commit_is_refused_and_not_made(system: System, dsn: str) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        async with system.foundation.begin(SYSTEM, Origin()) as work:
+            await work.execute(ADD, new_id())
+            await cut(work, dsn)
+    assert not await added(dsn)
+
+
+async def test_what_failed_in_between_is_told_as_it_was_though_the_database_went_too(system: System, dsn: str) -> None:
+    with pytest.raises(LookupError):
+        async with system.foundation.begin(SYSTEM, Origin()) as work:
+            await cut(work, dsn)
+            raise LookupError
+
+
+async def test_a_glance_at_a_database_that_goes_is_refused_and_the_next_one_works(system: System, dsn: str) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        async with system.foundation.glance(SYSTEM, Origin()) as work:
+            await cut(work, dsn)
+            await work.fetchval("SELECT 1")
+    async with system.foundation.glance(SYSTEM, Origin()) as work:
+        assert await work.fetchval("SELECT 1") == 1
+
+
+async def test_a_statement_that_is_wrong_is_no_trouble_of_the_database(system: System) -> None:
+    with pytest.raises(Exception, match="does not exist"):
+        async with system.foundation.glance(SYSTEM, Origin()) as work:
+            await work.fetchval("SELECT nothing")
