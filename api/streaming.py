@@ -1,8 +1,9 @@
 """Subscriptions as server-sent events, one a request ("distinct connections mode" of the protocol graphql-sse).
 
 Each result is an event `next`, whose id is where to go on after a cut; `complete` says that no more will come. A
-comment every few seconds keeps the line open where proxies cut what is silent. The client sets the pace: nothing is
-read from the log before what was read last is sent.
+comment every few seconds keeps the line open where proxies cut what is silent, and tells the id of what was gone
+through in vain, so that also who has seen nothing yet can go on without loss. The client sets the pace: nothing is read
+from the log before what was read last is sent.
 """
 
 import asyncio
@@ -19,14 +20,13 @@ from strawberry.types import ExecutionResult
 from api.answering import answer_of, id_of
 from api.schema.limits import MAX_TOKENS
 
-HEARTBEAT_SECONDS = 15
+FIRST_HEARTBEAT_SECONDS, HEARTBEAT_SECONDS = 1, 15
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 ]
 COMPLETE = b"event: complete\ndata:\n\n"
-ALIVE = b":\n\n"
 
 
 def wants_events(accept: str) -> bool:
@@ -56,6 +56,7 @@ class EventStream:
         self._results = results
         self._seen = seen
         self._session = session
+        self._rest = FIRST_HEARTBEAT_SECONDS
 
     async def __call__(self, _: Any, receive: Receive, send: Send) -> None:
         gone = asyncio.ensure_future(_disconnected(receive))
@@ -86,16 +87,19 @@ class EventStream:
 
     async def _wait(self, following: "asyncio.Future[Any]", gone: "asyncio.Future[None]", send: Send) -> None:
         while True:
-            await asyncio.wait({following, gone}, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({following, gone}, timeout=self._rest, return_when=asyncio.FIRST_COMPLETED)
             if following.done() or gone.done():
                 return
-            await send(_body(ALIVE))
+            self._rest = HEARTBEAT_SECONDS
+            await send(_body(self._place() + b":\n\n"))
 
     def _event(self, result: ExecutionResult) -> bytes:
         answer = orjson.dumps(answer_of(result, id_of(self._request)), default=str)
+        return b"event: next\n%bdata: %b\n\n" % (b"" if result.errors else self._place(), answer)
+
+    def _place(self) -> bytes:
         seen = self._seen()
-        place = b"" if seen is None or result.errors else b"id: %d\n" % seen
-        return b"event: next\n%bdata: %b\n\n" % (place, answer)
+        return b"" if seen is None else b"id: %d\n" % seen
 
 
 def _body(data: bytes, *, more: bool = True) -> dict[str, Any]:

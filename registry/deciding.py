@@ -6,7 +6,7 @@ who may see it is told what is missing. Ceilings come last, so that they can onl
 
 from policies.access import Law, Level, Verdict
 from registry.actors import Actor
-from registry.errors import Denied, NotFound, Refusal, SignInFailed, Unauthenticated, Unavailable
+from registry.errors import Denied, NotFound, Refusal, SignInFailed, SignInNeeded, Unauthenticated, Unavailable
 from registry.events import Grounds
 from registry.places import PLATFORM, Place
 
@@ -64,6 +64,10 @@ class ShareEnded(Denied):
     code = "SHARE_ENDED"
 
 
+class HeldUp(Unavailable):
+    """Not now, and because of what was done before: it keeps somebody from something, so it is a denial."""
+
+
 def decide(law: Law, actor: Actor, act: str, place: Place) -> Verdict:
     """The verdict that allows it, or raises the refusal that its reader can act on."""
     verdict = law.decide(place.roles, place.kind, act) if place.exists else None
@@ -89,7 +93,7 @@ def grounds(law: Law, actor: Actor, act: str, place: Place) -> Grounds:
     verdict = law.decide(place.roles, place.kind, act)
     limited = verdict.allowed and actor.ceiling is not None and actor.level is not None
     held, needed = actor.level if limited else place.level, law.needed(place.kind, act)
-    return Grounds(verdict.text, _name(held), None if needed is None else _name(needed))
+    return Grounds(verdict.text, _name(held), None if needed is None else _name(needed), law.revision)
 
 
 def allows(law: Law, actor: Actor, act: str, place: Place) -> bool:
@@ -102,13 +106,16 @@ def allows(law: Law, actor: Actor, act: str, place: Place) -> bool:
 
 def is_denial(refusal: Refusal) -> bool:
     """Whether somebody was kept from something, as against a request that was wrong or in vain."""
-    hidden = isinstance(refusal, PlaceNotFound) and refusal.truth == HIDDEN
-    return hidden or isinstance(refusal, Denied | Unauthenticated)
+    hidden = isinstance(refusal, NotFound) and refusal.truth == HIDDEN
+    return hidden or isinstance(refusal, Denied | Unauthenticated | HeldUp)
 
 
 def is_recorded(actor: Actor, refusal: Refusal) -> bool:
-    """What is protocol is no refusal: a token to be fetched anew, a first request without credentials, "not now"."""
-    if isinstance(refusal, SignInFailed):
+    """What is protocol is no refusal: a token to be fetched anew, a first request without credentials, "not now".
+
+    A change that somebody must sign in for is none: nobody learns from its refusal where to sign in.
+    """
+    if isinstance(refusal, SignInFailed | SignInNeeded | HeldUp):
         return True
     unasked = actor.anonymous and actor.scopes is None
     return not unasked and not isinstance(refusal, ScopeMissing | Unavailable)

@@ -21,11 +21,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """What a decision rests on: the rule that spoke, and of a refusal the level held and the one that was needed."""
+    """What a decision rests on: the rule that spoke, and of a refusal the level held, the one that was needed, and the
+    revision of the law."""
 
     rule: str | None = None
     held: str | None = None
     needed: str | None = None
+    law: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

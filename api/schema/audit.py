@@ -55,7 +55,7 @@ class Actor:
             name=shown.actor_name,
             access_key=strawberry.ID(f"key_{key}") if key else None,
             via=via.upper() if via else None,
-            on_behalf_of=shown.actor_name if via in ("access_key", "token") else None,
+            on_behalf_of=shown.actor_name if user and via in ("access_key", "token") else None,
         )
 
 
@@ -84,7 +84,9 @@ class AuditEntry(Node):
     )
     actor: Actor = strawberry.field(description="Who did it.")
     client: str | None = strawberry.field(description="The client's own name for itself.")
-    source: str | None = strawberry.field(description="The address it came from.")
+    source: str | None = strawberry.field(description="The address it came from, as trusted proxies tell it.")
+    peer: str | None = strawberry.field(description="The socket's address; null if it is the source.")
+    forwarded: list[str] = strawberry.field(description="What proxies said of where it came from, trusted or not.")
     target: str = strawberry.field(description="What it was done to, as a person writes it.")
     organization: str | None = strawberry.field(description="The organization's name then; null if it is about none.")
     repository: str | None = strawberry.field(description="The repository's name then; null if it is about none.")
@@ -121,6 +123,8 @@ class AuditEntry(Node):
             actor=Actor.of(shown),
             client=shown.private.get("agent"),
             source=shown.private.get("source"),
+            peer=shown.private.get("peer"),
+            forwarded=list(shown.private.get("forwarded", [])),
             target=shown.target,
             organization=shown.named.organization,
             repository=shown.named.repository,

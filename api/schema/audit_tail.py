@@ -42,7 +42,8 @@ class AuditSubscriptions:
             wanted.account,
             start,
         )
-        async for shown, published in batches:
+        async for shown, published, place in batches:
             for one in shown:
                 context.seen = one.line.index
                 yield AuditEntry.of(one, published)
+            context.seen = place - 1

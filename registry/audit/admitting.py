@@ -60,7 +60,7 @@ SHAPES = {
     "occurred_at": TIME,
     "outcome": _one_of(Outcome),
     "private": BASE64,
-    "reason": _object(dict.fromkeys(("code", "held", "needed", "rule", "stated", "text"), TEXT)),
+    "reason": _object(dict.fromkeys(("code", "held", "law", "needed", "rule", "stated", "text"), TEXT)),
     "request": _object({"client_id": TEXT, "id": TEXT}),
     "salt": SALT,
     "scope": _object({"account": ID, "organization": ID, "repository": ID}),

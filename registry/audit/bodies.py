@@ -133,6 +133,7 @@ def _reason(event: Event) -> dict[str, Any] | None:
         {
             "code": event.reason_code,
             "held": grounds.held,
+            "law": grounds.law,
             "needed": grounds.needed,
             "rule": grounds.rule,
             "stated": shortened(event.stated),

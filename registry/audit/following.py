@@ -83,8 +83,9 @@ async def follow(
     wanted: EntryFilter,
     account: str | None,
     start: int | None,
-) -> AsyncIterator[tuple[Sequence[Shown], int]]:
-    """Batches of entries, oldest first, and how many are published. `start` is the first number that is wanted; without
+) -> AsyncIterator[tuple[Sequence[Shown], int, int]]:
+    """Batches of entries, oldest first, how many are published, and the number to go on from: also when a batch holds
+    none that is wanted. `start` is the first number that is wanted; without
     it, what comes from now on. Ends when the server does. Raises `StateNotFollowed`, and what `reading.entries` raises,
     at any time."""
     if wanted.state is not None:
@@ -94,14 +95,14 @@ async def follow(
             path=["filter", "state"],
         )
     place = await _begin(foundation, who, account, start)
+    yield [], 0, place
     with followers.one_more(who[0]):
         while not followers.ended.is_set():
             async with foundation.view(*who) as work:
                 rows, size, published = await _batch(work, wanted, account, place)
                 shown = await show(work, [numbered(row) for row in rows])
-            if shown:
-                yield shown, published
             place = rows[-1]["seq"] + 1 if len(rows) == BATCH else max(size, place)
+            yield shown, published, place
             await followers.grown(foundation, place)
 
 

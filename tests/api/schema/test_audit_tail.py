@@ -38,7 +38,8 @@ async def tail(tidewaiter: Server, by: Person, *, last: int | None = None, **giv
         event: dict[str, Any] = {}
         async for line in answer.aiter_lines():
             if not line and event:
-                yield event
+                if "event" in event:
+                    yield event
                 event = {}
             elif not line.startswith(":") and line:
                 name, _, value = line.partition(":")
@@ -198,3 +199,29 @@ async def test_a_server_that_stops_ends_its_tails(short_path: Path) -> None:
             rest = [event async for event in events]
         assert rest[-1]["event"] == "complete"
         assert await stopped == 0
+
+
+async def test_who_has_seen_nothing_yet_goes_on_without_loss(tidewaiter: Server, acme: Tenant) -> None:
+    """The place comes with the first sign of life, and whatever was gone through in vain counts as seen."""
+    await repositories(acme, "before")
+    place = await first_place(tidewaiter, acme.owner)
+    await repositories(acme, "while-away", "and-another")
+    found = await take(tidewaiter, acme.owner, 2, last=place, filter={"action": "repository.create"})
+    assert [entry["target"].rpartition("/")[2] for entry in found] == ["while-away", "and-another"]
+
+
+async def first_place(tidewaiter: Server, by: Person) -> int:
+    """The id that stands in the stream before any event does."""
+    wanted = {"filter": {"action": "repository.create"}}
+    async with (
+        asyncio.timeout(SECONDS),
+        httpx2.AsyncClient(base_url=tidewaiter.url, auth=(by.name, by.password), timeout=SECONDS) as client,
+        client.stream(
+            "POST", "/graphql", json={"query": TAIL, "variables": wanted}, headers={"Accept": "text/event-stream"}
+        ) as answer,
+    ):
+        async for line in answer.aiter_lines():
+            assert not line.startswith("event:"), line
+            if line.startswith("id:"):
+                return int(line.partition(":")[2])
+    raise AssertionError("the stream ended without a place")

@@ -46,7 +46,7 @@ def events(draw: st.DrawFn) -> Event:
         digest=draw(st.none() | WORD),
         reason_code=draw(st.none() | WORD),
         reason=draw(st.none() | TEXT),
-        grounds=draw(st.none() | st.builds(Grounds, WORD, WORD, WORD)),
+        grounds=draw(st.none() | st.builds(Grounds, WORD, WORD, WORD, WORD)),
         stated=draw(st.none() | TEXT),
         about=draw(st.none() | TEXT),
         media_type=draw(st.none() | TEXT),
