@@ -19,11 +19,28 @@ from registry.audit.recording import LogUnavailable
 from registry.errors import Refusal, SignInNeeded
 from registry.places import PLATFORM, Place
 from registry.system import System
-from registry.work import Work
+from registry.work import SNAPSHOT, Work
 
 Info = StrawberryInfo["Context", None]
 MOST_LOOKS = 100
 EVERYWHERE = Place(PLATFORM, PLATFORM)
+
+
+class Unsigned(Work):
+    """A change by somebody who has not signed in. It ends where the verb has said what it is about, so that the log
+    knows what was tried; its transaction can only read."""
+
+    def attempt(
+        self,
+        action: str,
+        target: str,
+        *,
+        place: Place | None = None,
+        digest: str | None = None,
+        about: str | None = None,
+    ) -> None:
+        super().attempt(action, target, place=place, digest=digest, about=about)
+        raise _sign_in_needed()
 
 
 @dataclass(slots=True)
@@ -53,12 +70,20 @@ class Context:
     async def close(self) -> None:
         await self.work.__aexit__(None, None, None)
 
-    def begin(self) -> Work:
-        """A change of its own. Raises `SignInNeeded` for those who have not signed in."""
-        if self.actor.anonymous:
-            raise SignInNeeded("Sign in to change anything.")
-        self.changing = True
-        return self.system.foundation.begin(self.actor, self.origin)
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Work]:
+        """A change of its own. For those who have not signed in it ends with `SignInNeeded`, come what may."""
+        if not self.actor.anonymous:
+            self.changing = True
+            async with self.system.foundation.begin(self.actor, self.origin) as work:
+                yield work
+            return
+        async with Unsigned(self.system.foundation, self.actor, self.origin, SNAPSHOT) as work:
+            try:
+                yield work
+            except Refusal:
+                raise _sign_in_needed() from None
+            raise _sign_in_needed()
 
     @asynccontextmanager
     async def looking(self) -> AsyncIterator[Work]:
@@ -156,3 +181,7 @@ class Context:
         asked = (name, parent, page, tuple(columns), tuple(order.items()))
         rows: Sequence[Any] = await self.batched(asked, parent_id, load)
         return rows
+
+
+def _sign_in_needed() -> SignInNeeded:
+    return SignInNeeded("Sign in to change anything.")

@@ -15,9 +15,11 @@ from policies.access import Level
 from registry.access import finding
 from registry.accounts.tables import Credential
 from registry.actors import Actor
-from registry.deciding import LimitedByToken
-from registry.errors import Invalid, NotFound, SignInNeeded
+from registry.deciding import HIDDEN, LimitedByToken
+from registry.errors import Invalid, NotFound, Refusal, SignInNeeded
+from registry.identifiers import show_id
 from registry.keys import Keys
+from registry.places import Place
 from registry.work import Work
 
 PREFIX = "tw_"
@@ -84,19 +86,22 @@ async def create_offline(work: Work, keys: Keys, client: str) -> Issued:
 
 
 async def revoke(work: Work, credential_id: UUID) -> Credential:
-    """Ends a credential of the actor, or of a user of an account the actor manages. Raises `CredentialNotFound`."""
+    """Ends a credential of the actor, or of a user of an account the actor manages. Raises `CredentialNotFound`.
+
+    Until it is known that the actor may, the log has the id as it was given: a name may tell of what is not theirs.
+    """
+    given = show_id("key", credential_id)
+    work.attempt("access_key.revoke", given)
     row = await work.fetchrow(
-        "SELECT c.*, u.name AS user_name, a.name AS account_name FROM credential c"
+        "SELECT c.*, u.name AS user_name, u.account_id, a.name AS account_name FROM credential c"
         " JOIN users u ON u.id = c.user_id JOIN account a ON a.id = u.account_id WHERE c.id = $1 FOR UPDATE OF c",
         credential_id,
     )
-    work.attempt("access_key.revoke", _known_as(row) if row else str(credential_id))
     if row is None:
         raise _absent()
-    if row["user_id"] == work.actor.user_id:
-        await confirm_identity(work)
-    elif not work.allows("manage_users", await finding.account(work, row["account_name"])):
-        raise _absent()
+    _attempt_revocation(work, row, given)
+    await _require_revocable(work, row)
+    _attempt_revocation(work, row, _known_as(row))
     await work.execute(
         "UPDATE credential SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1", credential_id, work.now
     )
@@ -153,7 +158,7 @@ async def _issue(
 
 
 def _attempt_for_oneself(work: Work, action: str) -> None:
-    work.attempt(action, work.actor.name, about=work.actor.name)
+    work.attempt(action, work.actor.name, about=None if work.actor.anonymous else work.actor.name)
     if work.actor.user_id is not None:
         work.concerns(work.actor.user_id)
 
@@ -161,6 +166,24 @@ def _attempt_for_oneself(work: Work, action: str) -> None:
 def _known_as(row: Any) -> str:
     """An offline token is named after the client that asked for it, which the log keeps among what is personal."""
     return "offline token" if row["kind"] == CredentialKind.OFFLINE else row["name"]
+
+
+def _attempt_revocation(work: Work, row: Any, known_as: str) -> None:
+    """At the account of the key's user, whom the target names: it is for that account to know."""
+    place = Place("account", row["account_name"], account_id=row["account_id"])
+    work.attempt("access_key.revoke", f"{known_as}:{row['user_name']}", place=place, about=row["user_name"])
+    work.concerns(row["user_id"])
+
+
+async def _require_revocable(work: Work, row: Any) -> None:
+    if row["user_id"] == work.actor.user_id:
+        await confirm_identity(work)
+        return
+    place = await finding.account(work, row["account_name"])
+    try:
+        work.require("manage_users", place)
+    except Refusal:
+        raise _absent(truth=HIDDEN) from None
 
 
 def _within_ceiling(actor: Actor, level: Level) -> None:
@@ -171,5 +194,6 @@ def _within_ceiling(actor: Actor, level: Level) -> None:
         )
 
 
-def _absent() -> CredentialNotFound:
-    return CredentialNotFound("There is no access key with this id that you can revoke.")
+def _absent(*, truth: str | None = None) -> CredentialNotFound:
+    """The one sentence for what is absent and what is hidden."""
+    return CredentialNotFound("There is no access key with this id that you can revoke.", truth=truth)

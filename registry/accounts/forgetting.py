@@ -7,8 +7,7 @@ them sealed under a key of theirs, which is thrown away here. Entries, numbers a
 from typing import Any
 from uuid import UUID
 
-from registry.access import finding
-from registry.accounts.managing import LastAdministrator, UserNotFound
+from registry.accounts.managing import LastAdministrator, no_such_user, require_managed
 from registry.accounts.tables import User
 from registry.actors import ActorKind
 from registry.audit.sealing import subject_of_user
@@ -18,7 +17,7 @@ from registry.work import Work
 
 ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('forget_user'))"
 FIND = """
-    SELECT u.id, u.account_id, u.owner, u.platform_admin, a.name AS account_name
+    SELECT u.id, u.name, u.account_id, u.owner, u.platform_admin, a.name AS account_name
     FROM users u JOIN account a ON a.id = u.account_id WHERE u.name = $1 FOR UPDATE OF u
 """
 ANOTHER = """
@@ -50,9 +49,10 @@ async def forget_user(work: Work, name: str) -> User:
     await work.fetchval(ONE_AT_A_TIME)  # two who forget each other would leave nobody
     row = await work.fetchrow(FIND, name)
     if row is None:
-        raise UserNotFound(f"There is no user '{name}' that you can manage.")
-    await _require(work, row, name)
+        raise no_such_user(name)
     work.concerns(row["id"])
+    if work.actor.kind is not ActorKind.SYSTEM:  # the operator at the machine needs no right but access to it
+        await require_managed(work, row)
     await _check_not_last(work, row)
     taken = {"credentials": await work.execute("DELETE FROM credential WHERE user_id = $1", row["id"])}
     for table in PERMISSIONS:
@@ -79,17 +79,6 @@ async def forget_strangers(work: Work, before: str) -> int:
 def forgotten_name(user: UUID) -> str:
     """The end of the id, which is random; its beginning is the time."""
     return f"forgotten-{user.hex[-12:]}"
-
-
-async def _require(work: Work, row: Any, name: str) -> None:
-    """The operator at the machine needs no right but access to it."""
-    if work.actor.kind is ActorKind.SYSTEM:
-        return
-    place = await finding.account(work, row["account_name"])
-    if not work.allows("manage_users", place):
-        raise UserNotFound(f"There is no user '{name}' that you can manage.")
-    if row["platform_admin"]:
-        work.require("administer", await finding.platform(work))
 
 
 async def _check_not_last(work: Work, row: Any) -> None:

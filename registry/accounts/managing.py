@@ -10,8 +10,8 @@ from registry.access import finding
 from registry.accounts.credentials import confirm_identity
 from registry.accounts.passwords import Passwords, PasswordTooWeak
 from registry.accounts.tables import Account, User
-from registry.deciding import LimitedByToken
-from registry.errors import Conflict, Invalid, NotFound
+from registry.deciding import HIDDEN, LimitedByToken
+from registry.errors import Conflict, Invalid, NotFound, Refusal
 from registry.places import Place
 from registry.work import Work
 
@@ -103,6 +103,24 @@ async def suspend_account(work: Work, name: str, *, suspended: bool) -> Account:
     return account
 
 
+async def require_managed(work: Work, row: Any) -> None:
+    """That the actor may manage the user of this row, which also holds `account_name`. From here on the attempt stands
+    in the log of that user's account, which alone is told that there is such a user. Raises `UserNotFound`."""
+    work.concerns(row["id"])
+    place = await finding.account(work, row["account_name"])
+    try:
+        work.require("manage_users", place)
+    except Refusal:
+        raise no_such_user(row["name"], truth=HIDDEN) from None
+    if row["platform_admin"]:
+        work.require("administer", await finding.platform(work))
+
+
+def no_such_user(name: str, *, truth: str | None = None) -> UserNotFound:
+    """The one sentence for who is absent and who is hidden."""
+    return UserNotFound(f"There is no user '{name}' that you can manage.", truth=truth)
+
+
 def read_user(row: Any) -> User:
     return User(**{name: row[name] for name in User.model_fields})
 
@@ -119,19 +137,14 @@ async def _managed(work: Work, name: str, *, others_only: bool = False) -> User:
         name,
     )
     if row is None:
-        raise UserNotFound(f"There is no user '{name}' that you can manage.")
+        raise no_such_user(name)
     if row["id"] == work.actor.user_id:
         work.concerns(row["id"])
         await confirm_identity(work)
         if others_only:
             raise LastAdministrator("Nobody suspends themselves; ask another administrator or owner.")
     else:
-        place = await finding.account(work, row["account_name"])
-        if not work.allows("manage_users", place):
-            raise UserNotFound(f"There is no user '{name}' that you can manage.")
-        work.concerns(row["id"])
-        if row["platform_admin"]:
-            work.require("administer", await finding.platform(work))
+        await require_managed(work, row)
     return read_user(row)
 
 

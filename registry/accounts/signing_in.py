@@ -14,7 +14,7 @@ from policies.access import Level
 from registry.access.finding import SignInEnded
 from registry.accounts import credentials
 from registry.accounts.passwords import Passwords
-from registry.accounts.throttling import Throttle
+from registry.accounts.throttling import Throttle, TooManySignIns
 from registry.actors import ANONYMOUS, Actor, ActorKind
 from registry.errors import SignInFailed
 from registry.keys import Keys
@@ -46,6 +46,11 @@ class Gate:
     throttle: Throttle = field(default_factory=Throttle)
 
 
+def announce(work: Work) -> None:
+    """Before what was sent is even read: what cannot be read is a sign-in that failed, and nothing of it is kept."""
+    work.attempt("user.sign_in", "")
+
+
 def read_basic(value: str) -> tuple[str, str]:
     """Name and secret of a Basic credential (RFC 7617, UTF-8). Raises `SignInFailed`."""
     try:
@@ -62,6 +67,7 @@ async def by_header(work: Work, gate: Gate, header: str) -> Actor:
 
     Raises as `sign_in`.
     """
+    announce(work)
     kind, _, value = header.partition(" ")
     match kind.lower():
         case "":
@@ -85,14 +91,15 @@ async def sign_in(work: Work, gate: Gate, name: str, secret: str) -> Actor:
     def check() -> None:
         gate.throttle.check(counted, source, work.now)
 
-    check()
     try:
+        check()
         if credentials.looks_like_secret(secret):
             actor = await _by_secret(work, gate, name, secret)
         else:
             actor = await _by_password(work, gate, name, secret, check)
-    except SignInFailed:
-        gate.throttle.failed(counted, source, work.now)
+    except (SignInFailed, TooManySignIns) as refusal:
+        if isinstance(refusal, SignInFailed):
+            gate.throttle.failed(counted, source, work.now)
         work.actor = replace(ANONYMOUS, name=claimed or "anonymous")
         raise
     gate.throttle.succeeded(counted, source)
@@ -124,7 +131,9 @@ async def _by_secret(work: Work, gate: Gate, name: str, secret: str) -> Actor:
 
 
 async def _by_password(work: Work, gate: Gate, name: str, password: str, check: Callable[[], None]) -> Actor:
-    row = await work.fetchrow(USER, name)
+    # By a work of its own: guesses wait for their turn below, and would hold every connection of the pool meanwhile.
+    async with work.foundation.glance(work.actor, work.origin) as glance:
+        row = await glance.fetchrow(USER, name)
     stored = row["password_hash"] if row is not None else None
     if not await gate.passwords.matches(stored, password, before=check) or row is None:
         raise SignInFailed(FAILED, truth="no such user" if row is None else "wrong password")

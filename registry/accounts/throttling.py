@@ -7,7 +7,7 @@ failures count: a build farm behind one address that signs in rightly is never s
 from collections import OrderedDict, deque
 from datetime import datetime, timedelta
 
-from registry.errors import Unavailable
+from registry.deciding import HeldUp
 
 WINDOW = timedelta(minutes=5)
 PER_USER = 10
@@ -15,7 +15,7 @@ PER_ADDRESS = 100
 REMEMBERED = 10_000
 
 
-class TooManySignIns(Unavailable):
+class TooManySignIns(HeldUp):
     code = "TOO_MANY_SIGN_INS"
 
 

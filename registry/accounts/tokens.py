@@ -19,7 +19,7 @@ from joserfc.jwk import OKPKey
 
 from policies.access import Level
 from registry.actors import ANONYMOUS, Actor, ActorKind
-from registry.errors import Unauthenticated
+from registry.errors import SignInFailed
 from registry.identifiers import new_id
 from registry.oci.scopes import Scope
 
@@ -28,10 +28,14 @@ REMEMBERED = 4096
 LEEWAY = timedelta(seconds=5)
 
 
-class TokenInvalid(Unauthenticated):
-    """Not one of ours, altered, or past its time; the client should fetch another."""
+class TokenInvalid(SignInFailed):
+    """Not one of ours, or altered: somebody tried to come in with it."""
 
     code = "TOKEN_INVALID"
+
+
+class TokenExpired(TokenInvalid):
+    """One of ours that is past its time. That is protocol and no failure: the client fetches another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Tokens:
         return Token(text, now, int(self._lifetime.total_seconds()))
 
     def read(self, text: str, now: datetime) -> Actor:
-        """Raises `TokenInvalid`."""
+        """Raises `TokenInvalid`, and `TokenExpired` only of what was ours."""
         known = self._known.get(text)
         if known is None:
             known = self._verify(text)
@@ -82,7 +86,7 @@ class Tokens:
         actor, expires = known
         if expires + LEEWAY <= now:
             self._known.pop(text, None)
-            raise TokenInvalid("The registry token has expired; sign in again.")
+            raise TokenExpired("The registry token has expired; sign in again.")
         return actor
 
     def _verify(self, text: str) -> tuple[Actor, datetime]:

@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from registry.accounts import signing_in
 from registry.accounts.credentials import looks_like_secret
+from registry.accounts.tokens import TokenExpired, TokenInvalid
 from registry.actors import ANONYMOUS, Actor, Origin
 from registry.deciding import ScopeMissing
 from registry.errors import Refusal, Unauthenticated
@@ -26,9 +27,21 @@ async def authenticate(door: Door, request: Request, origin: Origin) -> Actor:
     header = request.headers.get("authorization", "")
     kind, _, value = header.partition(" ")
     if kind.lower() == "bearer" and not looks_like_secret(value.strip()):
-        return door.tokens.read(value.strip(), door.foundation.clock.now())
+        return await _bearer(door, value.strip(), origin)
     async with door.foundation.glance(ANONYMOUS, origin) as work:
         return await signing_in.by_header(work, door.gate, header)
+
+
+async def _bearer(door: Door, token: str, origin: Origin) -> Actor:
+    """The actor of a registry token. One that is not ours is recorded: signing in failed. Raises `TokenInvalid`."""
+    try:
+        return door.tokens.read(token, door.foundation.clock.now())
+    except TokenExpired:
+        raise
+    except TokenInvalid as refusal:
+        async with door.foundation.glance(ANONYMOUS, origin) as work:
+            signing_in.announce(work)
+            raise refusal
 
 
 def challenge(settings: Settings, refusal: Refusal, request: Request, name: str) -> dict[str, str]:

@@ -25,14 +25,9 @@ class FormInvalid(Invalid):
 
 async def get(call: Call) -> Response:
     scopes = _scopes(call.request.query_params.getlist("scope"))
-    kind, _, value = call.request.headers.get("authorization", "").partition(" ")
-    actor = ANONYMOUS
-    if kind.lower() == "basic":
-        name, secret = signing_in.read_basic(value.strip())
-        # An empty pair is how some clients say that they have none.
-        actor = await _sign_in(call, name, secret) if name or secret else ANONYMOUS
-    elif kind:
-        raise SignInFailed("A token is given for Basic credentials, or for none.")
+    name, secret = await _offered(call)
+    # An empty pair is how some clients say that they have none.
+    actor = await _sign_in(call, name, secret) if name or secret else ANONYMOUS
     offline = call.query("offline_token") == "true"
     return await _answer(call, actor, scopes, offline=offline)
 
@@ -69,6 +64,19 @@ async def _form(call: Call) -> dict[str, list[str]]:
         return parse_qs(body.decode(), max_num_fields=50)
     except ValueError:
         raise FormInvalid("The body must be an urlencoded form.") from None
+
+
+async def _offered(call: Call) -> tuple[str, str]:
+    """Name and secret of the header, both empty if there is none. What is neither is recorded as a sign-in that failed.
+    Raises `SignInFailed`."""
+    kind, _, value = call.request.headers.get("authorization", "").partition(" ")
+    async with call.glance() as work:
+        signing_in.announce(work)
+        if kind.lower() == "basic":
+            return signing_in.read_basic(value.strip())
+        if kind:
+            raise SignInFailed("A token is given for Basic credentials, or for none.")
+    return "", ""
 
 
 async def _sign_in(call: Call, name: str, secret: str) -> Actor:
