@@ -21,14 +21,18 @@ def list_entries(
     number: Annotated[int, typer.Option("--number", "-n", min=1, max=10_000, help="How many, newest first.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Show the newest entries."""
+    """Show the newest entries. That they were read is recorded, or they are not shown."""
 
     async def act(settings: Settings) -> list[Shown]:
         newest = select(*reading.LINE).order_by(col(AuditRow.logged_at).desc(), col(AuditRow.seq).desc()).limit(number)
         async with system_of(settings) as system:
             await system.foundation.ledger.catch_up()
             async with system.foundation.view(SYSTEM, Origin()) as work:
-                return await show(work, [numbered(row) for row in await work.fetch(newest)])
+                work.attempt("audit.read", "audit log")
+                shown = await show(work, [numbered(row) for row in await work.fetch(newest)])
+                event = work.record(changes={"number": [None, number]})
+            await system.foundation.ledger.append(event)
+            return shown
 
     for entry in run(act):
         typer.echo(orjson.dumps(_plain(entry)).decode() if as_json else _line(entry))

@@ -16,14 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
+import asyncpg
 import orjson
 import typer
 
 from api.cli.audit import app
-from api.cli.running import run, system_of
+from api.cli.running import first, run, system_of
 from registry.actors import SYSTEM, Origin
 from registry.audit import exporting, scrubbing, verifying
-from registry.audit.exporting import Format, NotSigned, Wish
+from registry.audit.anchors import AnchorFailed
+from registry.audit.exporting import Format, NotSigned, Shortfall, Wish
 from registry.audit.verifying import INCOMPLETE, SOUND, TAMPERED, Incomplete, Verdict
 from registry.settings import Settings
 from registry.system import System
@@ -31,6 +33,15 @@ from registry.transparency.notes import KeyInvalid, VerifierKey
 
 READ_AT_ONCE = 256 * 1024
 STATUS = {SOUND: "sound", TAMPERED: "TAMPERED WITH", INCOMPLETE: "incomplete"}
+
+
+def moment(text: str) -> datetime:
+    """Of RFC 3339, as the log itself writes times, or a part of it: a day, or a time without its zone, which is UTC."""
+    try:
+        found = datetime.fromisoformat(text.strip().upper())
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"'{text}' is no time: write it as 2026-01-31T23:59:59Z or 2026-01-31") from None
 
 
 @app.command()
@@ -41,25 +52,28 @@ def export(
     ),
     since: Annotated[
         datetime | None,
-        typer.Option(
-            formats=["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"], help="Entries from this time on, UTC."
-        ),
+        typer.Option(parser=moment, metavar="TIME", help="Entries from this time on (RFC 3339); UTC without a zone."),
     ] = None,
     personal: Annotated[
         bool, typer.Option("--personal", help="Open what tells of persons, such as addresses, in jsonl too.")
     ] = False,
 ) -> None:
-    """Write the log to a file, oldest first, with the checkpoint it was made under as the last line."""
-    wish = Wish(format, since and since.replace(tzinfo=UTC), personal=personal)
+    """Write the log to a file, oldest first, with the checkpoint it was made under as the last line. Exit 0: whole, 1:
+    nothing was written, 2: written, but what could not be signed is left out."""
+    wish, short = Wish(format, since, personal=personal), Shortfall()
 
     async def act(settings: Settings) -> int:
         async with system_of(settings) as system:
-            lines = exporting.export(system.foundation, system.sequencer, wish)
+            lines = exporting.export(system.foundation, system.sequencer, wish, short)
             with _written(output) as file:
                 return await _write(lines, file)
 
     count = run(act)
     typer.echo(f"{count - 1} entries and their checkpoint were written to {output}.", err=True)
+    for sentence in filter(None, (short.archived, short.unsigned)):
+        typer.echo(f"tidewaiter: {sentence}", err=True)
+    if short.unsigned:
+        raise typer.Exit(INCOMPLETE)
 
 
 @app.command()
@@ -87,30 +101,33 @@ def verify(
 
 @app.command()
 def checkpoint() -> None:
-    """Print the newest signed checkpoint, after signing what is new."""
+    """Print the newest signed checkpoint, after signing what is new. Says so if that cannot be signed now."""
 
-    async def act(settings: Settings) -> str:
+    async def act(settings: Settings) -> tuple[str, str | None]:
         async with system_of(settings) as system:
-            await system.sequencer.publish_now()
-            return await newest_note(system)
+            acknowledged = await exporting.publish(system.foundation, system.sequencer)
+            return await newest_note(system, acknowledged)
 
-    typer.echo(run(act), nl=False)
+    note, sentence = run(act)
+    typer.echo(note, nl=False)
+    if sentence:
+        typer.echo(f"tidewaiter: This is an older checkpoint. {sentence}", err=True)
 
 
-async def newest_note(system: System) -> str:
-    """Raises `NotSigned`."""
+async def newest_note(system: System, acknowledged: int) -> tuple[str, str | None]:
+    """With a sentence if it does not cover so many entries. Raises `NotSigned`."""
     standing = system.sequencer.publisher.standing
     async with system.foundation.glance(SYSTEM, Origin()) as work:
         row = await work.fetchrow(exporting.NEWEST, system.sequencer.publisher.origin)
-    if standing.fork or row is None:
-        raise NotSigned(f"There is no valid checkpoint. {standing.fork or standing.failure or 'Try again.'}")
-    return str(row["note"])
+        if standing.fork or row is None:
+            raise NotSigned(f"There is no valid checkpoint. {standing.fork or standing.failure or 'Try again.'}")
+        return str(row["note"]), await exporting.left_out(work, system.sequencer, row["size"], acknowledged)
 
 
 def _of_file(file: Path, keys: list[str], checkpoints: list[Path]) -> Verdict:
     try:
         known = [one for text in keys for one in read_keys(text)]
-        outside = [note for path in checkpoints for note in verifying.notes_in(path.read_text())]
+        outside = _outside(checkpoints, {one.name for one in known})
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb", buffering=READ_AT_ONCE) as lines:
             return verifying.verify(lines, known, outside)
     except (KeyInvalid, Incomplete) as error:
@@ -120,13 +137,37 @@ def _of_file(file: Path, keys: list[str], checkpoints: list[Path]) -> Verdict:
 
 
 def _of_database(checkpoints: list[Path]) -> Verdict:
-    async def act(settings: Settings) -> Verdict:
-        outside = [note for path in checkpoints for note in verifying.notes_in(path.read_text())]
-        async with system_of(settings) as system:
-            await system.foundation.ledger.catch_up()
-            return await scrubbing.scrub_database(system.foundation, system.sequencer.publisher, outside)
+    """Nothing but a finding ends with 1. What only this command cannot do, it says as others do."""
 
-    return run(act)
+    async def act(settings: Settings) -> Verdict:
+        try:
+            async with system_of(settings) as system:
+                return await _scrubbed(system, checkpoints)
+        except* (Incomplete, AnchorFailed) as errors:
+            unable = str(first(errors))
+        except* (asyncpg.PostgresError, asyncpg.InterfaceError) as errors:
+            unable = f"The database cannot be read: {first(errors)}"
+        return Verdict(INCOMPLETE, unable)
+
+    return run(act, unable=INCOMPLETE)
+
+
+async def _scrubbed(system: System, checkpoints: list[Path]) -> Verdict:
+    publisher = system.sequencer.publisher
+    outside = _outside(checkpoints, {publisher.origin})
+    await system.foundation.ledger.catch_up()
+    return await scrubbing.scrub_database(system.foundation, publisher, outside)
+
+
+def _outside(checkpoints: list[Path], names: set[str]) -> list[str]:
+    """The notes of the logs so named in these files. Raises `Incomplete`, naming the file, if it has none of them."""
+    found: list[str] = []
+    for path in checkpoints:
+        try:
+            found += verifying.notes_of(path.read_text(), names)
+        except (Incomplete, OSError, UnicodeDecodeError) as error:
+            raise Incomplete(f"The checkpoint {path} cannot be compared. {error}") from error
+    return found
 
 
 def read_keys(text: str) -> list[VerifierKey]:
@@ -163,15 +204,18 @@ def _written(output: Path) -> Iterator[BinaryIO]:
 
 def _told(verdict: Verdict, file: Path | None) -> str:
     what = "The log in the database" if file is None else str(file)
+    if verdict.wrong_key:
+        return (
+            f"{what} is signed by none of the keys given. Look first whether the key is this log's, and not that of "
+            f"another or an earlier one. If it is the right key, {what} is {STATUS[verdict.status]}. {verdict.sentence}"
+        )
     if verdict.status != SOUND:
         return f"{what} is {STATUS[verdict.status]}. {verdict.sentence}"
-    end = verdict.since + verdict.entries
-    span = f", numbered {verdict.since} to {end - 1}, of {verdict.size}" if verdict.entries else f" of {verdict.size}"
     times = f"{verdict.first_at or '…'} to {verdict.last_at}" if verdict.last_at else "none"
     lines = [
         f"{what} is sound.",
         f"  Log          {verdict.origin}",
-        f"  Entries      {verdict.entries}{span}",
+        f"  Entries      {verdict.entries}{_numbers(verdict)}",
         f"  Times        {times}",
         f"  Root         {b64encode(verdict.root).decode()}",
         *(f"  Signed by    {key}" for key in verdict.keys),
@@ -180,6 +224,14 @@ def _told(verdict: Verdict, file: Path | None) -> str:
     if not verdict.compared:
         lines.append("  Not proven   that the end was not cut off: give --checkpoint with one that was kept elsewhere")
     return "\n".join(lines)
+
+
+def _numbers(verdict: Verdict) -> str:
+    """Where months were dropped from the midst, there are several spans."""
+    if not verdict.entries:
+        return f" of {verdict.size}"
+    spans = verdict.spans or ((verdict.since, verdict.since + verdict.entries - 1),)
+    return f", numbered {' and '.join(f'{begin} to {end}' for begin, end in spans)}, of {verdict.size}"
 
 
 def _as_json(verdict: Verdict) -> str:

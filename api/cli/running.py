@@ -24,18 +24,18 @@ class Stopped(Exception):
     """A signal came before the work was done; its text is the signal's number."""
 
 
-def run(act: Callable[[Settings], Awaitable[Result]]) -> Result:
-    """Exits with 1 and a sentence where the operator can mend it, and as shells have it after a signal; anything else
-    is a fault, with its trace."""
-    status = 1
+def run(act: Callable[[Settings], Awaitable[Result]], *, unable: int = 1) -> Result:
+    """Exits with `unable` and a sentence where the operator can mend it, and as shells have it after a signal; anything
+    else is a fault, with its trace."""
+    status = unable
     try:
         return uvloop.run(_called(act))
     except* Stopped as stopped:
-        status = 128 + int(str(_first(stopped)))
+        status = 128 + int(str(first(stopped)))
     except* (SettingsError, CannotStart, NotMigrated, DatabaseTooOld, DatabaseTooNew, Refusal) as errors:
-        typer.echo(f"tidewaiter: {_first(errors)}", err=True)
+        typer.echo(f"tidewaiter: {first(errors)}", err=True)
     except* OSError as errors:
-        typer.echo(f"tidewaiter: {_first(errors)}", err=True)
+        typer.echo(f"tidewaiter: {first(errors)}", err=True)
     raise typer.Exit(status)
 
 
@@ -70,7 +70,8 @@ async def _called(act: Callable[[Settings], Awaitable[Result]]) -> Result:
         raise
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+def first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong, of what went wrong together."""
     found: BaseException = errors
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
