@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.server import Server, serving
 
-
 # No test asserts how long something takes: machines are busy.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
