@@ -131,7 +131,9 @@ class Work:
     ) -> None:
         try:
             if error is None and self._events and self._mode == CHANGE:
-                await self.foundation.ledger.write(await self._connected(), self._events)
+                connection = await self._connected()
+                with _reachable(connection):
+                    await self.foundation.ledger.write(connection, self._events)
             await self._close("COMMIT" if error is None else "ROLLBACK")
         except BaseException:
             await self._close("ROLLBACK")

@@ -15,10 +15,8 @@ import structlog
 import typer
 import uvicorn
 
-from api.app import application, problems, warnings
 from api.cli.running import run
 from api.operations import operations
-from api.schema.whole import schema as whole_schema
 from registry import logging, migrating
 from registry.settings import Settings
 from registry.system import System, database, keep_database, running, tend
@@ -40,7 +38,9 @@ def migrate() -> None:
 
 def schema(output: Path | None = None) -> None:
     """Print the GraphQL schema, or write it to a file."""
-    text = whole_schema.as_str() + "\n"
+    from api.schema.whole import schema as whole
+
+    text = whole.as_str() + "\n"
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -71,6 +71,9 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _run_servers(system: System, public: socket.socket, admin: socket.socket | None) -> None:
+    # The doors take long to load, which commands that open none need not wait for.
+    from api.app import application, problems, warnings
+
     servers = [(_server(application(system)), public)]
     if admin is not None:
         operators = operations(

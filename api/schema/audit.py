@@ -18,6 +18,7 @@ from registry.audit import archived, reading
 from registry.audit.filtering import EntryFilter
 from registry.audit.showing import Line, Shown, numbered, show
 from registry.audit.tables import InboxRow
+from registry.errors import Refusal, SignInNeeded
 from registry.work import Work
 
 
@@ -156,11 +157,25 @@ async def shown_rows(work: Work, rows: Sequence[Any]) -> list[AuditEntry]:
 async def entry_of_index(info: Info, index: int, *, tell_archived: bool = False) -> AuditEntry | None:
     """The entry, if there is one that the viewer may read. Raises `EntryArchived` where that is to be told: among many
     things that are asked for by their ids, one that has left must not keep the others back."""
+    if not info.context.signed_in or not await _reads(info):
+        return None
     async with info.context.reading_log(index=index) as work:
         row = await reading.entry(work, index)
         if row is None and tell_archived:
             await archived.check(work, index)
         return (await shown_rows(work, [row]))[0] if row else None
+
+
+async def _reads(info: Info) -> bool:
+    """Whether the viewer may read any log. Else that is recorded, as a denial like others, and nothing more is done:
+    what is looked up for somebody leaves an entry, and so must not be had by everybody."""
+    try:
+        async with info.context.glancing() as work:
+            work.attempt("audit.read", "audit log")
+            await reading.scope(work, None)
+    except Refusal:
+        return False
+    return True
 
 
 @strawberry.input(description="All that is given must hold.")
@@ -199,6 +214,8 @@ class AuditQueries:
         after: After = None,
         before: Before = None,
     ) -> Connection[AuditEntry] | None:
+        if not info.context.signed_in:
+            raise SignInNeeded("Sign in to read the audit log.")
         wanted = filter or AuditFilter()
         if wanted.state is EntryState.PENDING:
             return await _pending(info, wanted, page_of(first, last, after, before, "PENDING"))

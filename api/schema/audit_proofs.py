@@ -93,6 +93,7 @@ class AuditProofQueries:
         "archived and dropped is refused with ENTRY_ARCHIVED, which tells platform administrators where it is."
     )
     async def audit_entry(self, info: Info, index: Index) -> AuditEntry | None:
+        _require_signed_in(info)
         return await entry_of_index(info, index, tell_archived=True)
 
     @strawberry.field(

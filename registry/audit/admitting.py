@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from policies.access import Level
 from registry.actors import ActorKind
 from registry.audit.bodies import VERSION, read_time
 from registry.audit.entries import LONGEST, check_storable, columns_of_event, organization_in
@@ -19,6 +20,7 @@ from registry.audit.publishing import system_body
 from registry.events import Outcome
 from registry.oci.digest import digest_of
 
+DEEPEST = 40  # of changes; ours are three or four deep
 WRAPPING = 200  # about what `entries.wrap` adds, and a little
 
 Admitted = tuple[bytes, tuple[Any, ...]]
@@ -50,6 +52,7 @@ TEXT = rb'"(?:[^"\\]++|\\.)*+"'
 ID, TAG, SALT = rb'"[0-9a-f]{32}"', rb'"[0-9a-f]{16}"', rb'"(?:[0-9a-f]{32})?"'
 TIME = rb'"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"'
 BASE64 = rb'"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"'
+A_LEVEL = b'"(?:%b)"' % "|".join(("NONE", *Level.__members__)).encode()
 SHAPES = {
     "action": TEXT,
     "actor": _object(
@@ -60,12 +63,14 @@ SHAPES = {
     "occurred_at": TIME,
     "outcome": _one_of(Outcome),
     "private": BASE64,
-    "reason": _object(dict.fromkeys(("code", "held", "law", "needed", "rule", "stated", "text"), TEXT)),
+    "reason": _object(
+        {**dict.fromkeys(("code", "law", "rule", "stated", "text"), TEXT), "held": A_LEVEL, "needed": A_LEVEL}
+    ),
     "request": _object({"client_id": TEXT, "id": TEXT}),
     "salt": SALT,
     "scope": _object({"account": ID, "organization": ID, "repository": ID}),
     "source": _object({"tag": TAG}),
-    "subject": TEXT,
+    "subject": rb'"(?:user:[0-9a-f]{32}|strangers:[0-9]{4}-[0-9]{2})"',
     "target": _object({"bytes": rb"(?:0|[1-9][0-9]{0,17})", "digest": TEXT, "media_type": TEXT, "name": TEXT}),
     "v": b"%d" % VERSION,
 }
@@ -88,6 +93,8 @@ def _columns(body: bytes) -> tuple[Any, ...]:
     event = orjson.loads(body)
     if not event.keys() <= SHAPES.keys() or orjson.dumps(event, option=orjson.OPT_SORT_KEYS) != body:
         raise NotAdmitted("not as canonical JSON writes it")
+    if not _is_shallow(event.get("change", {}), DEEPEST):
+        raise NotAdmitted("too deep for readers")
     read_time(event["occurred_at"])
     columns = columns_of_event(event, None)
     check_storable(columns)
@@ -95,3 +102,8 @@ def _columns(body: bytes) -> tuple[Any, ...]:
     if organization is not None and organization_in(body) != organization.encode():
         raise NotAdmitted("who verifies would take it for another organization's")
     return columns
+
+
+def _is_shallow(value: Any, deepest: int) -> bool:
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return deepest > 0 and all(_is_shallow(one, deepest - 1) for one in within)

@@ -4,6 +4,7 @@ Who can rewrite the database can rewrite its checkpoints with it, and a restored
 them. An anchor has not. Before anything is signed, the tree is held against the newest checkpoint of every anchor.
 """
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -42,14 +43,14 @@ class FileAnchor:
         self._path = path
 
     async def newest(self) -> str | None:
-        return await anyio.to_thread.run_sync(self._newest)
+        return await anyio.to_thread.run_sync(self._newest, abandon_on_cancel=True)
 
     async def all(self) -> AsyncIterator[str]:
         for note in await anyio.to_thread.run_sync(self._all):
             yield note
 
     async def put(self, note: str) -> None:
-        await anyio.to_thread.run_sync(self._put, note)
+        await anyio.to_thread.run_sync(self._put, note, abandon_on_cancel=True)
 
     def _newest(self) -> str | None:
         try:
@@ -85,7 +86,8 @@ class FileAnchor:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                os.write(descriptor, line)
+                if os.write(descriptor, line) != len(line):  # the next line begins anew, and closes this one
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

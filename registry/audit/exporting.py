@@ -189,7 +189,7 @@ async def _opened(work: Work, rows: Any) -> list[tuple[Shown, bytes | None]]:
     """Each entry, and the key of what was sealed in it, if it still can be opened."""
     found = await show(work, [numbered(row) for row in rows])
     subjects = {sealing.subject_in(one.event) for one in found if one.private}
-    keys = await sealing.keys_of(work.fetch, work.foundation.sealing, subjects)
+    keys = await sealing.readable_keys_of(work.fetch, work.foundation.sealing, subjects)
     return [(one, _key(one, keys)) for one in found]
 
 

@@ -23,7 +23,7 @@ from registry.work import Foundation, Work
 
 BATCH = 100
 LOOK_EVERY_SECONDS = 0.2
-MOST_FOLLOWERS, MOST_OF_ONE = 200, 10
+MOST_FOLLOWERS, MOST_OF_ACCOUNT, MOST_OF_ONE = 200, 50, 10
 
 
 class TooManyFollowers(Denied):
@@ -41,24 +41,26 @@ class Followers:
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
-        self._of: Counter[UUID | None] = Counter()
+        self._of: Counter[tuple[UUID | None, UUID | None]] = Counter()
         self._size = 0
         self._looked = 0.0
 
     @contextmanager
     def one_more(self, actor: Actor) -> Iterator[None]:
         """Raises `TooManyFollowers`."""
-        if self._of.total() >= MOST_FOLLOWERS or self._of[actor.user_id] >= MOST_OF_ONE:
+        who = (actor.account_id, actor.user_id)
+        of_account = sum(count for (account, _), count in self._of.items() if account == actor.account_id)
+        if self._of.total() >= MOST_FOLLOWERS or of_account >= MOST_OF_ACCOUNT or self._of[who] >= MOST_OF_ONE:
             raise TooManyFollowers(
-                f"You may follow the log {MOST_OF_ONE} times at once, and all together {MOST_FOLLOWERS} times. End one "
-                "of the others first.",
+                f"You may follow the log {MOST_OF_ONE} times at once, your account {MOST_OF_ACCOUNT} times, and all "
+                f"together {MOST_FOLLOWERS} times. End one of the others first.",
                 limit=MOST_OF_ONE,
             )
-        self._of[actor.user_id] += 1
+        self._of[who] += 1
         try:
             yield
         finally:
-            self._of[actor.user_id] -= 1
+            self._of[who] -= 1
             self._of += Counter()  # forgets those who follow no more
 
     async def grown(self, foundation: Foundation, size: int) -> None:

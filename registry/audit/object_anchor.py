@@ -54,10 +54,10 @@ class ObjectAnchor:
         self._bucket = bucket
 
     async def newest(self) -> str | None:
-        return await anyio.to_thread.run_sync(self._newest)
+        return await anyio.to_thread.run_sync(self._newest, abandon_on_cancel=True)
 
     async def put(self, note: str) -> None:
-        await anyio.to_thread.run_sync(self._put, note)
+        await anyio.to_thread.run_sync(self._put, note, abandon_on_cancel=True)
 
     async def all(self) -> AsyncIterator[str]:
         token = ""

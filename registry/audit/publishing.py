@@ -6,10 +6,11 @@ signed from then on, entries are still accepted and numbered, and it is said whe
 operator opens a new log.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -27,6 +28,7 @@ from registry.transparency.notes import KeyInvalid, NoteInvalid, SignerKey, Veri
 AT_LEAST_EVERY = timedelta(minutes=10)
 LOOK_EVERY = 1.0
 PATIENCE = 15.0
+ANCHOR_SECONDS = 10.0
 STATEMENT_SECONDS = 30
 LOCK = 0x71DE_1070
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
@@ -37,6 +39,7 @@ NEWEST = """
 LAST = "SELECT max(at) FROM audit_checkpoint"
 ADD = "INSERT INTO audit_checkpoint (origin, size, root, note, at) VALUES ($1, $2, $3, $4, $5)"
 RECORD = "INSERT INTO audit_inbox (body) VALUES ($1)"
+T = TypeVar("T")
 log = structlog.get_logger("audit")
 
 
@@ -173,7 +176,7 @@ class Publisher:
         checkpoint = Checkpoint(self.origin, tree.size, tree.root)
         note = sign(checkpoint.text, self.signers)
         for anchor in self.anchors:
-            await anchor.put(note)
+            await _answered(anchor, anchor.put(note))
         last = await connection.fetchval(LAST)
         at = now if last is None else max(now, last + timedelta(microseconds=1))
         await connection.execute(ADD, self.origin, tree.size, tree.root, note, at)
@@ -187,14 +190,23 @@ class Publisher:
         if row is not None:
             await self._compare(connection, tree, "the database's newest checkpoint", row["note"])
         for anchor in self.anchors:
-            if note := await anchor.newest():
+            if note := await self._newest_at(anchor):
                 await self._compare(connection, tree, f"the anchor {anchor.name}", note)
         return row
+
+    async def _newest_at(self, anchor: Anchor) -> str | None:
+        """Where the newest is of another log, as when this one has just been opened, or somebody put a foreign line
+        there to hide what is ahead of it, all are looked through for the largest of this one."""
+        newest = await _answered(anchor, anchor.newest())
+        if newest is None or origin_of(newest) == self.origin or is_later(origin_of(newest), self.origin):
+            return newest
+        ours = [note async for note in anchor.all() if origin_of(note) == self.origin]
+        return max(ours, key=_size_of, default=None)
 
     async def _compare(self, connection: Connection, tree: Tree, where: str, note: str) -> None:
         """What an earlier log of this installation left is no measure for the one that was opened after it; what a
         later one left says that this one has ended."""
-        origin = note.partition("\n")[0]
+        origin = origin_of(note)
         if is_later(origin, self.origin):
             raise Fork(
                 f"{where[0].upper()}{where[1:]} holds a checkpoint of {origin}, which was opened after this log."
@@ -215,6 +227,25 @@ class Publisher:
             log.critical("the audit log is not the one that was signed", reason=sentence)
             await connection.execute(RECORD, system_body("audit.fork", self.origin, now, sentence))
         self.standing.fork = sentence
+
+
+async def _answered(anchor: Anchor, asked: Coroutine[Any, Any, T]) -> T:
+    """Raises `AnchorFailed` for one that hangs, too."""
+    try:
+        async with asyncio.timeout(ANCHOR_SECONDS):
+            return await asked
+    except TimeoutError as error:
+        raise AnchorFailed(f"The anchor {anchor.name} does not answer.") from error
+
+
+def origin_of(note: str) -> str:
+    return note.partition("\n")[0]
+
+
+def _size_of(note: str) -> int:
+    """As it says of itself, unverified; what says nothing is the least."""
+    line = note.split("\n")[1:2]
+    return int(line[0]) if line and line[0].isdecimal() else -1
 
 
 def is_later(origin: str, than: str) -> bool:

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -81,9 +82,22 @@ def _is_plain(value: Any) -> bool:
 
 
 async def keys_of(fetch: Fetch, master: bytes, subjects: Iterable[str]) -> Keys:
-    """The keys as they stand now; who has none is left out."""
+    """The keys as they stand now; who has none is left out. Raises `InvalidTag` for one that was not wrapped here: what
+    cannot be sealed is not written."""
     rows = await fetch(FETCH, sorted(set(subjects)))
     return {row["subject"]: _unwrap(master, row["subject"], row["wrapped"]) for row in rows}
+
+
+async def readable_keys_of(fetch: Fetch, master: bytes, subjects: Iterable[str]) -> Keys:
+    """As `keys_of`, for readers: one key that was not wrapped here opens nothing, and does not keep from them what
+    others sealed."""
+    rows = await fetch(FETCH, sorted(set(subjects)))
+    found: Keys = {}
+    for row in rows:
+        found[row["subject"]] = None
+        with suppress(InvalidTag, ValueError):
+            found[row["subject"]] = _unwrap(master, row["subject"], row["wrapped"])
+    return found
 
 
 async def make_keys(connection: Connection, master: bytes, subjects: Iterable[str]) -> Keys:

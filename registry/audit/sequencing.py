@@ -110,12 +110,12 @@ class Sequencer:
     async def _turn(self, _: bool) -> bool:
         """Numbers all that waits; False when another server is at it."""
         connection, count = await self._own.get(), BATCH
+        await self._look(connection)  # first: how far it is behind is to be known above all when it cannot be done
         while count == BATCH:
             numbered = await self.step(connection)
             if numbered is None:
                 return False
             count = numbered
-        await self._look(connection)
         return True
 
     def _failed(self, error: Exception) -> None:

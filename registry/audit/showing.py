@@ -114,7 +114,7 @@ async def show(work: Work, lines: Sequence[Line]) -> list[Shown]:
 
 async def _keys(work: Work, events: Iterable[Mapping[str, Any]]) -> sealing.Keys:
     subjects = {sealing.subject_in(event) for event in events if "private" in event}
-    return await sealing.keys_of(work.fetch, work.foundation.sealing, subjects) if subjects else {}
+    return await sealing.readable_keys_of(work.fetch, work.foundation.sealing, subjects) if subjects else {}
 
 
 async def _names(work: Work, lines: Sequence[Line], events: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -208,11 +208,13 @@ def _concluded(
     compare(run, wanted)
     if not _leads_to(run.tree, checkpoint, last):
         raise Tampered(_narrowed(since, end, wanted), since)
-    if "to" not in last and (larger := [size for size in wanted if size > checkpoint.size]):
+    if larger := [size for size in wanted if size > end]:
         raise Incomplete(
-            f"A checkpoint kept elsewhere covers {max(larger)} entries, the export {checkpoint.size}: it is older than "
-            "that checkpoint, or its end was removed. Make a fresh export."
+            f"A checkpoint kept elsewhere covers {max(larger)} entries, the export goes to {end}: it is older than "
+            "that checkpoint, is only a part of the log, or its end was removed. Make a fresh export."
         )
+    if end == since and checkpoint.size:
+        raise Incomplete(f"The export holds none of the log's {checkpoint.size} entries: there is nothing to verify.")
     compared = sum(len(each) for size, each in wanted.items() if size >= since)
     keys_used = tuple(str(key) for key in opened[1])
     return Verdict(
@@ -309,13 +311,13 @@ def _last_line(line: bytes) -> dict[str, Any]:
 def _seq_of(line: bytes) -> int:
     if line.startswith(b'{"seq":'):
         digits = line[7 : line.find(b",", 7, 30)]
-        if digits.isdigit():
+        if digits.isdigit() and len(digits) <= 18:
             return int(digits)
     try:
         told = orjson.loads(line)["seq"]
     except (ValueError, KeyError, TypeError):
         raise Incomplete("A line of the export is no entry: it was cut, or the file is no export.") from None
-    if not isinstance(told, int):
+    if not isinstance(told, int) or not 0 <= told < 1 << 63:
         raise Tampered("The number of an entry is no number.")
     return told
 

@@ -45,7 +45,7 @@ class Look:
 def visit(read: Read, keys: Sequence[VerifierKey], state: Path) -> Look:
     """Raises `Contradiction`, and OSError when the log or the state cannot be read."""
     with _kept(state) as seen:
-        note = read("checkpoint").decode("utf-8", "replace")
+        note = _note(read("checkpoint"))
         new = _opened(note, keys, ())
         kept = seen.get(new.origin)
         if kept is not None:
@@ -54,6 +54,16 @@ def visit(read: Read, keys: Sequence[VerifierKey], state: Path) -> Look:
         ended = _ended(seen, new.origin) if kept is None else None
         seen[new.origin] = note
     return Look(new, note, None if kept is None else old.size, ended)
+
+
+def _note(served: bytes) -> str:
+    """Raises OSError for what is no note at all, such as the page of a proxy: that proves nothing of the log."""
+    note = served.decode("utf-8", "replace")
+    try:
+        split_note(note)
+    except NoteInvalid as error:
+        raise OSError(f"what is served as its checkpoint is none ({error})") from error
+    return note
 
 
 def _ended(seen: dict[str, str], origin: str) -> Checkpoint | None:
@@ -119,6 +129,8 @@ def _kept(state: Path) -> Iterator[dict[str, str]]:
     with state.with_name(f"{state.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         seen: dict[str, str] = json.loads(state.read_text()) if state.exists() else {}
+        if not isinstance(seen, dict) or not all(isinstance(note, str) for note in seen.values()):
+            raise OSError(f"the state file {state} holds no checkpoints")
         before = dict(seen)
         yield seen
         if seen != before:

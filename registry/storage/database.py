@@ -32,6 +32,7 @@ DIALECT = asyncpg_dialect()  # type: ignore[no-untyped-call]
 APP_ROLE = "tidewaiter_app"
 SEQUENCER_ROLE = "tidewaiter_sequencer"
 STATEMENT_SECONDS = 30
+IDLE_TRANSACTION = "120s"
 CONNECT_SECONDS = 10
 
 Statement = str | Executable
@@ -92,7 +93,13 @@ class OwnConnection:
 
     async def get(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=self._seconds)
+            # Locks are held by transactions: one whose server hangs in the midst of it must not hold them for ever.
+            self._connection = await asyncpg.connect(
+                self._dsn,
+                timeout=5,
+                command_timeout=self._seconds,
+                server_settings={"idle_in_transaction_session_timeout": IDLE_TRANSACTION},
+            )
             await prepare(self._connection, self._role)
         return self._connection
 

@@ -23,6 +23,7 @@ AT = datetime(2026, 11, 25, tzinfo=UTC)
 KEY, SALT = bytes(32), bytes(range(16))
 TEXT = st.text(max_size=40) | st.sampled_from(['"organization":"', "\u2028", "\x00", "\ud800", "a" * 5000])
 WORD = st.from_regex("[A-Za-z_. ]{0,20}", fullmatch=True)  # what only we write
+LEVELS = st.sampled_from([None, "NONE", *Level.__members__])
 IDS = st.none() | st.uuids(version=4)
 PLAIN = st.none() | st.booleans() | st.integers() | TEXT | st.datetimes(timezones=st.just(UTC)) | st.uuids()
 VALUES = st.recursive(PLAIN, lambda one: st.lists(one) | st.dictionaries(WORD, one), max_leaves=8)
@@ -36,7 +37,7 @@ def events(draw: st.DrawFn) -> Event:
     )
     origin = Origin(draw(WORD), draw(WORD), draw(TEXT))
     return Event(
-        draw(st.datetimes(timezones=st.just(UTC))),
+        draw(st.datetimes(datetime(2000, 1, 1), timezones=st.just(UTC))),
         draw(st.sampled_from(["image.pull", "audit.read"])),
         draw(st.sampled_from(Outcome)),
         draw(st.sampled_from([SYSTEM, ANONYMOUS, user])),
@@ -46,7 +47,7 @@ def events(draw: st.DrawFn) -> Event:
         digest=draw(st.none() | WORD),
         reason_code=draw(st.none() | WORD),
         reason=draw(st.none() | TEXT),
-        grounds=draw(st.none() | st.builds(Grounds, WORD, WORD, WORD, WORD)),
+        grounds=draw(st.none() | st.builds(Grounds, WORD, LEVELS, LEVELS, WORD)),
         stated=draw(st.none() | TEXT),
         about=draw(st.none() | TEXT),
         media_type=draw(st.none() | TEXT),

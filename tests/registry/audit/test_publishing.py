@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from registry.audit.publishing import AT_LEAST_EVERY
 from registry.events import Event, Outcome
 from registry.system import System
 from registry.transparency import checkpoints
-from registry.transparency.notes import SignerKey, open_note, split_note
+from registry.transparency.notes import SignerKey, open_note, sign, split_note
 from tests.support.books import in_process, new_database, opened
 from tests.support.server import Server
 
@@ -310,6 +312,52 @@ async def test_a_line_cut_short_by_a_crash_is_passed_over(tmp_path: Path) -> Non
     await anchor.put("third")
     assert await anchor.newest() == "third"
     assert [note async for note in anchor.all()] == ["first", "third"]
+
+
+async def test_a_foreign_line_at_the_anchor_hides_nothing(dsn: str, tmp_path: Path) -> None:
+    """As whoever restored the database would put it there."""
+    async with in_process(dsn, tmp_path) as system:
+        await write(system, "one", "two")
+        await system.sequencer.publish_now()
+        await write(system, "three")
+        await system.sequencer.publish_now()
+    async with opened(dsn) as owner:
+        await truncate(owner)
+    foreign = SignerKey.generate("elsewhere/audit/1")
+    await FileAnchor(tmp_path / "audit" / "checkpoints.jsonl").put(sign("elsewhere/audit/1\n0\n\n", [foreign]))
+    async with in_process(dsn, tmp_path) as system:
+        await system.sequencer.publish_now()
+        fork = system.sequencer.publisher.standing.fork
+    assert fork is not None
+    assert "anchor" in fork
+
+
+FILLING = """
+import asyncio, resource, sys
+from pathlib import Path
+from registry.audit.anchors import AnchorFailed, FileAnchor
+
+async def main():
+    anchor, kept = FileAnchor(Path(sys.argv[1])), None
+    for number in range(100):
+        note = f"{number} " + "x" * 300
+        try:
+            await anchor.put(note)
+        except AnchorFailed:
+            break
+        kept = note
+    assert kept is not None and number < 99
+    assert await anchor.newest() == kept
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+asyncio.run(main())
+"""
+
+
+def test_an_anchor_that_is_full_says_so_and_keeps_what_it_took(tmp_path: Path) -> None:
+    """A disk that fills up takes a part of a line, without an error."""
+    root = Path(__file__).parents[3]
+    subprocess.run([sys.executable, "-c", FILLING, str(tmp_path / "anchor")], check=True, cwd=root, timeout=60)
 
 
 async def test_an_anchor_that_cannot_be_read_says_which(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_an_empty_log_is_sound() -> None:
 def test_any_part_of_the_log_is_sound(one: int, other: int) -> None:
     first, end = sorted((one, other))
     verdict = verify(excerpt(first, end), KNOWN)
-    assert (verdict.status, verdict.entries) == (SOUND, end - first), verdict
+    assert (verdict.status, verdict.entries) == (SOUND if first < end else INCOMPLETE, end - first), verdict
 
 
 @settings(max_examples=400)
@@ -163,7 +163,15 @@ def test_an_export_older_than_a_checkpoint_kept_elsewhere_is_incomplete() -> Non
     assert verify(old, KNOWN, [note(10)]).status == SOUND
     verdict = verify(old, KNOWN, [note(30)])
     assert verdict.status == INCOMPLETE
-    assert "covers 30 entries, the export 20" in verdict.sentence
+    assert "covers 30 entries, the export goes to 20" in verdict.sentence
+
+
+def test_a_part_is_no_answer_to_a_checkpoint_that_covers_more() -> None:
+    """Else whoever cuts off the end only had to say that the rest was not asked for."""
+    assert verify(excerpt(0, 30), KNOWN, [note(30)]).status == SOUND
+    for kept in (31, SIZE):
+        assert verify(excerpt(0, 30), KNOWN, [note(kept)]).status == INCOMPLETE
+    assert verify(excerpt(0, 0), KNOWN, [note(0)]).status == INCOMPLETE
 
 
 def test_another_key_is_refused_and_any_of_several_will_do() -> None:
