@@ -157,7 +157,7 @@ async def shown_rows(work: Work, rows: Sequence[Any]) -> list[AuditEntry]:
 async def entry_of_index(info: Info, index: int, *, tell_archived: bool = False) -> AuditEntry | None:
     """The entry, if there is one that the viewer may read. Raises `EntryArchived` where that is to be told: among many
     things that are asked for by their ids, one that has left must not keep the others back."""
-    if not info.context.signed_in or not await _reads(info):
+    if not info.context.signed_in or not await reads_any(info):
         return None
     async with info.context.reading_log(index=index) as work:
         row = await reading.entry(work, index)
@@ -166,7 +166,7 @@ async def entry_of_index(info: Info, index: int, *, tell_archived: bool = False)
         return (await shown_rows(work, [row]))[0] if row else None
 
 
-async def _reads(info: Info) -> bool:
+async def reads_any(info: Info) -> bool:
     """Whether the viewer may read any log. Else that is recorded, as a denial like others, and nothing more is done:
     what is looked up for somebody leaves an entry, and so must not be had by everybody."""
     try:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import strawberry
 
-from api.schema.audit import AuditEntry, entry_of_index
+from api.schema.audit import AuditEntry, entry_of_index, reads_any
 from api.schema.context import Info
 from api.schema.scalars import BigInt
 from registry.access import finding
@@ -109,6 +109,9 @@ class AuditProofQueries:
             strawberry.argument(description="In the log of how many entries; null for the newest checkpoint's."),
         ] = None,
     ) -> AuditProof | None:
+        _require_signed_in(info)
+        if not await reads_any(info):
+            return None
         async with info.context.reading_log(index=index) as work:
             row = await reading.entry(work, index)
             leaf = row["leaf"] if row else await archived.leaf(work, index)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from registry.audit import publishing, sequencing
-from tests.api.schema.asking import ADMIN, ask, change, code_of, refusal
+from tests.api.schema.asking import ADMIN, NOBODY, ask, change, code_of, refusal
 from tests.support import world
 from tests.support.books import address_of, opened
 from tests.support.handmade import knocking
@@ -134,6 +134,22 @@ async def test_an_entry_says_by_which_rule_it_was_decided(tidewaiter: Server, ac
         None,
     )
     assert (denied["rule"], denied["levelHeld"], denied["levelNeeded"]) == (None, "READ", "WRITE")
+
+
+async def test_who_may_read_no_log_writes_none_by_asking(tidewaiter: Server, acme: Tenant) -> None:
+    """But for the denial, which is counted when it comes in floods."""
+    reader = await world.user(acme, "curious", "READ")
+    query = """{ auditEntry(index: 0) { index } auditProof(index: 0) { index } node(id: "audit_0") { id } }"""
+    assert set((await ask(tidewaiter, query, reader)).values()) == {None}
+    by_reader = {"actor": reader.name, "action": "audit.read"}
+    shown = (await ask(tidewaiter, LOG, ADMIN, filter=by_reader))["auditLog"]["nodes"]
+    assert len(shown) == 3
+    assert (await ask(tidewaiter, LOG, ADMIN, filter=by_reader | {"outcome": "ALLOWED"}))["auditLog"]["nodes"] == []
+    nobody = {"actor": "anonymous", "action": "audit.read"}
+    before = (await ask(tidewaiter, LOG, ADMIN, filter=nobody, first=100))["auditLog"]["nodes"]
+    assert await ask(tidewaiter, """{ node(id: "audit_0") { id } }""", NOBODY) == {"node": None}
+    assert await code_of(tidewaiter, LOG, NOBODY) == "SIGN_IN_NEEDED"
+    assert (await ask(tidewaiter, LOG, ADMIN, filter=nobody, first=100))["auditLog"]["nodes"] == before
 
 
 async def test_an_entry_names_organization_repository_and_tag_apart(tidewaiter: Server, acme: Tenant) -> None:
