@@ -56,6 +56,8 @@ class Doors:
         path = scope.get("path", "")
         if path.startswith("/v2/") or path in {"/v2", "/token"}:
             await self._registry(scope, receive, send)
+        elif path.endswith("\n"):  # Starlette's routes end with $, which lets it pass
+            await _page_error(Request(scope), 404, "Not Found.", {})(scope, receive, send)
         else:
             await self._pages(scope, receive, send)
 

@@ -52,6 +52,15 @@ async def test_what_is_not_published_or_no_tile_is_not_there(tidewaiter: Server)
             assert (answer.status_code, answer.json()["errors"][0]["code"]) == (404, "TILE_NOT_FOUND"), path
 
 
+async def test_a_line_end_behind_an_address_makes_it_another(tidewaiter: Server) -> None:
+    """Starlette's own routes let one pass, and what is not there must not be served for ever to be kept."""
+    assert tidewaiter.command("audit", "checkpoint").returncode == 0
+    async with httpx2.AsyncClient(base_url=tidewaiter.url) as client:
+        for path in ("/audit/tile/0/000.p/1", "/audit/checkpoint", "/audit/key", "/healthz", "/graphql/schema.graphql"):
+            assert (await client.get(path)).status_code == 200, path
+            assert (await client.get(f"{path}%0a")).status_code == 404, path
+
+
 async def test_a_witness_sees_a_log_grow_and_keeps_evidence_of_one_that_was_rewritten(
     tidewaiter: Server, tmp_path: Path
 ) -> None:
