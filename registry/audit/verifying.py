@@ -6,6 +6,7 @@ sound export proves: under that key, this is the log that was signed. What it ca
 the newest there ever was; for that, give checkpoints that were kept elsewhere.
 """
 
+import re
 from base64 import b64decode
 from binascii import b2a_base64
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ BATCH = 256
 Read = tuple[int, bytes, bytes, bytes, bytes]
 """Index, leaf, time, number within the organization, and the organization, as bytes of the entry."""
 LAST_LINE = b'{"checkpoint":'
+EMPTY_LINES = re.compile("\n{2,}")
 ENTRY_BEHIND_LEAF = len(b',"leaf":"","entry":"') + 44
 
 
@@ -361,9 +363,9 @@ def notes_of(text: str, names: Collection[str]) -> list[str]:
 
 
 def notes_in(text: str) -> Iterator[str]:
-    """The signed notes of a file: one note, or an anchor's lines of JSON. Raises `Incomplete` for what is neither."""
+    """The signed notes of a file: notes, or an anchor's lines of JSON. Raises `Incomplete` for what is neither."""
     if not text.lstrip().startswith("{"):
-        yield _note(text)
+        yield from map(_note, _apart(text.replace("\r\n", "\n")))
         return
     for line in text.splitlines():
         if line.strip():
@@ -371,6 +373,16 @@ def notes_in(text: str) -> Iterator[str]:
                 yield _note(orjson.loads(line)["note"])
             except (ValueError, KeyError, TypeError) as error:
                 raise Incomplete("The file of checkpoints holds a line that is none.") from error
+
+
+def _apart(text: str) -> list[str]:
+    """Notes with empty lines between and around them, as `jq -r .note` prints those of an anchor. The text of a
+    checkpoint has no empty line, so text and signatures alternate. A line end that is missing at the end is not made up:
+    the last signature may have been cut. Raises `Incomplete`."""
+    parts = EMPTY_LINES.split(text.strip("\n"))
+    if not text.endswith("\n") or len(parts) % 2:
+        raise Incomplete("It is no checkpoint, nor several with empty lines between them, or was cut.")
+    return [f"{told}\n\n{signed}\n" for told, signed in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def _note(text: Any) -> str:

@@ -247,6 +247,28 @@ def test_the_files_of_checkpoints_are_notes_or_the_lines_of_an_anchor() -> None:
         list(notes_in('{"nothing": 1}\n'))
 
 
+def test_notes_may_come_with_more_line_ends_and_several_at_once() -> None:
+    """As editors, other systems, and `jq -r .note` over an anchor's file write them."""
+    cosigned = note(7, SIGNER, OTHER)
+    for text, wanted in (
+        (note(3) + "\n", [note(3)]),
+        ("\n" + note(3) + "\n\n\n", [note(3)]),
+        (note(3).replace("\n", "\r\n"), [note(3)]),
+        (note(3) + "\n" + cosigned + "\n", [note(3), cosigned]),
+        ((note(3) + "\n\n" + cosigned + note(5)).replace("\n", "\r\n"), None),
+        (cosigned + "\n" + note(0) + "\n\n" + note(5), [cosigned, note(0), note(5)]),
+        (note(3) + note(5), None),
+        (note(3)[:-1], None),
+        (note(3) + "\n" + note(5)[:-1], None),
+        (note(3) + "\nhello\n", None),
+    ):
+        if wanted is None:
+            with pytest.raises(Incomplete):
+                list(notes_in(text))
+        else:
+            assert list(notes_in(text)) == wanted, text
+
+
 def test_a_file_of_checkpoints_without_one_of_this_log_is_refused() -> None:
     """Nothing would be compared with it, and it would look as if it had been."""
     elsewhere = sign(
