@@ -30,6 +30,7 @@ from registry import migrating
 from registry.actors import Actor, ActorKind, Origin
 from registry.audit import bodies, sealing
 from registry.audit.sequencing import LOCK, OLDEST
+from registry.audit.subjects import subject_of
 from registry.events import Event, Outcome
 from registry.identifiers import new_id
 from registry.settings import Settings
@@ -137,7 +138,7 @@ def _bodies(count: int) -> list[bytes]:
         )
         salt = os.urandom(16)
         sealed = sealing.seal(sealing.event_key(key, salt), bodies.private_of(event))
-        found.append(bodies.encode(event, salt, sealing.subject_of(event), sealed, {"source": "0" * 16}))
+        found.append(bodies.encode(event, salt, subject_of(event), sealed, {"source": "0" * 16}))
     return found
 
 

@@ -33,6 +33,7 @@ from registry import migrating
 from registry.actors import Actor, ActorKind, Origin
 from registry.audit import bodies, proving, sealing
 from registry.audit.sequencing import OLDEST
+from registry.audit.subjects import Keys, make_keys, subject_of, subject_of_user
 from registry.events import Event, Outcome
 from registry.identifiers import new_id
 from registry.settings import Settings
@@ -78,7 +79,7 @@ class Author:
 
     def __init__(self, account: UUID, administrator: UUID) -> None:
         self.users = [administrator, *(new_id() for _ in range(USERS))]
-        self.keys: sealing.Keys = {}
+        self.keys: Keys = {}
         self._chance = random.Random(7)
         self._account = account
         self._places = [UUID(int=number) for number in range(1, ORGANIZATIONS + 1)]
@@ -88,7 +89,7 @@ class Author:
 
     def _body(self, number: int) -> bytes:
         event = self._event(number, self._chance)
-        salt, subject = os.urandom(16), sealing.subject_of(event)
+        salt, subject = os.urandom(16), subject_of(event)
         key = self.keys[subject]
         assert key is not None
         sealed = sealing.seal(sealing.event_key(key, salt), bodies.private_of(event))
@@ -128,8 +129,8 @@ async def fill(server: Server, entries: int) -> None:
         async with running(settings, configure(), database.dsn) as system:
             connection = await asyncpg.connect(database.dsn)
             author = Author(await _tenant(connection), await connection.fetchval("SELECT id FROM users"))
-            subjects = [sealing.subject_of_user(user) for user in author.users]
-            author.keys = await sealing.make_keys(connection, system.keys.audit_sealing, subjects)
+            subjects = [subject_of_user(user) for user in author.users]
+            author.keys = await make_keys(connection, system.keys.audit_sealing, subjects)
             made, began = author.bodies(min(DISTINCT, entries)), time.perf_counter()
             for month in range(MONTHS):
                 server.advance(MONTH_SECONDS if month else 0)

@@ -10,7 +10,7 @@ from uuid import UUID
 from registry.accounts.managing import LastAdministrator, no_such_user, require_managed
 from registry.accounts.tables import User
 from registry.actors import ActorKind
-from registry.audit.sealing import subject_of_user
+from registry.audit.subjects import subject_of_user
 from registry.errors import Invalid
 from registry.places import Place
 from registry.work import Work

@@ -12,9 +12,10 @@ from typing import Any
 
 from registry.actors import SYSTEM, Origin
 from registry.audit import formats, reading, sealing, tiling
-from registry.audit.formats import Span
+from registry.audit.lines import Span, checkpoint_line, json_line, personal_line
 from registry.audit.sequencing import Sequencer
 from registry.audit.showing import Shown, numbered, show
+from registry.audit.subjects import Keys, readable_keys_of, subject_in
 from registry.errors import Conflict, Unavailable
 from registry.transparency import tiles
 from registry.work import Foundation, Work
@@ -167,7 +168,7 @@ Form = Callable[[Work, Any], Any]
 
 def _form(wish: Wish, origin: str) -> Form:
     async def plain(_: Work, rows: Any) -> list[bytes]:
-        return [formats.json_line(row["seq"], row["entry"], row["leaf"]) for row in rows]
+        return [json_line(row["seq"], row["entry"], row["leaf"]) for row in rows]
 
     async def personal(work: Work, rows: Any) -> list[bytes]:
         return [_personal(shown, key) for shown, key in await _opened(work, rows)]
@@ -188,21 +189,21 @@ def _form(wish: Wish, origin: str) -> Form:
 async def _opened(work: Work, rows: Any) -> list[tuple[Shown, bytes | None]]:
     """Each entry, and the key of what was sealed in it, if it still can be opened."""
     found = await show(work, [numbered(row) for row in rows])
-    subjects = {sealing.subject_in(one.event) for one in found if one.private}
-    keys = await sealing.readable_keys_of(work.fetch, work.foundation.sealing, subjects)
+    subjects = {subject_in(one.event) for one in found if one.private}
+    keys = await readable_keys_of(work.fetch, work.foundation.sealing, subjects)
     return [(one, _key(one, keys)) for one in found]
 
 
-def _key(shown: Shown, keys: sealing.Keys) -> bytes | None:
-    key = keys.get(sealing.subject_in(shown.event)) if shown.private else None
+def _key(shown: Shown, keys: Keys) -> bytes | None:
+    key = keys.get(subject_in(shown.event)) if shown.private else None
     return key and sealing.event_key(key, bytes.fromhex(shown.event["salt"]))
 
 
 def _personal(shown: Shown, key: bytes | None) -> bytes:
     line = shown.line
     assert line.entry is not None and line.index is not None and line.leaf is not None  # noqa: S101
-    text = formats.json_line(line.index, line.entry, line.leaf)
-    return text if key is None else formats.personal_line(text, dict(shown.private), key)
+    text = json_line(line.index, line.entry, line.leaf)
+    return text if key is None else personal_line(text, dict(shown.private), key)
 
 
 async def _last_line(work: Work, checkpoint: Any, format: Format, first: int, end: int) -> bytes:
@@ -211,7 +212,7 @@ async def _last_line(work: Work, checkpoint: Any, format: Format, first: int, en
         return formats.ocsf_checkpoint(note, origin, size, int(checkpoint["at"].timestamp() * 1000))
     if format is Format.CLOUDEVENTS:
         return formats.cloud_checkpoint(note, origin, size)
-    return formats.checkpoint_line(note, await _span(work, first, end, size))
+    return checkpoint_line(note, await _span(work, first, end, size))
 
 
 async def _span(work: Work, first: int, end: int, size: int) -> Span:

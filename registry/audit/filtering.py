@@ -17,6 +17,7 @@ from sqlmodel import col
 
 from registry.audit import sealing
 from registry.audit.entries import signed_tag
+from registry.audit.subjects import readable_keys_of
 from registry.audit.tables import ACTION, INDEXED_TEXT, NO_PULL, PULL, STATED, TARGET, AuditRow
 from registry.work import Work
 
@@ -92,7 +93,7 @@ async def _targets(work: Work, target: str) -> tuple[str, ...]:
 async def _personal(work: Work, wanted: EntryFilter, found: Sought) -> Sought:
     """Whoever acts under this name, or claimed it when signing in failed; and from this address."""
     subjects = [row["subject"] for row in await work.fetch(SUBJECTS_OF_ACCOUNT, found.whose)]
-    keys = await sealing.readable_keys_of(work.fetch, work.foundation.sealing, subjects)
+    keys = await readable_keys_of(work.fetch, work.foundation.sealing, subjects)
     if wanted.actor is not None:
         strangers = [key for subject, key in keys.items() if subject.startswith("strangers:")]
         claimed = _tags("name", wanted.actor, strangers)

@@ -1,66 +1,18 @@
-"""The forms in which the log leaves the house. Pure: bytes of an entry in, one line out.
+"""The forms in which the log leaves the house for SIEMs. Pure: an entry as a reader is shown it in, one line out.
 
-JSON Lines is the one that loses nothing: each line holds the exact bytes that were hashed, and beside them the event
-as anybody can read it. Every line follows from the entry alone, so whoever verifies makes it again and compares.
+They show an event as those systems expect one, and prove nothing: what can be verified stands in `lines`.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import orjson
-from pybase64 import b64encode
 
-from registry.audit.bodies import read_time
-from registry.audit.entries import Wrapped, unwrap
+from registry.audit.entries import unwrap
 from registry.audit.showing import Shown
 
 PRODUCT = {"name": "Tidewaiter", "vendor_name": "Tidewaiter"}
 OCSF_VERSION = "1.6.0"  # the first in which an event has `raw_data_hash`
-
-
-def json_line(seq: int, entry: bytes, leaf: bytes) -> bytes:
-    """`seq`, `logged_at`, `org_seq` (within an organization), `leaf`, `entry` and `event`, with a newline."""
-    return json_line_of(seq, entry, leaf, unwrap(entry))
-
-
-def json_line_of(seq: int, entry: bytes, leaf: bytes, wrapped: Wrapped) -> bytes:
-    number = b"" if wrapped.number is None else b'"org_seq":%d,' % wrapped.number
-    return b'{"seq":%d,"logged_at":"%b",%b"leaf":"%b","entry":"%b","event":%b}\n' % (
-        seq,
-        wrapped.logged_at.encode(),
-        number,
-        b64encode(leaf),
-        b64encode(entry),
-        wrapped.body,
-    )
-
-
-def personal_line(line: bytes, private: dict[str, Any], key: bytes) -> bytes:
-    """The line with what was sealed, and the key that proves it is that."""
-    more = orjson.dumps({"private": private, "key": b64encode(key).decode()}, option=orjson.OPT_SORT_KEYS)
-    return line[:-2] + b"," + more[1:] + b"\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Which part of the log under its checkpoint is exported. `before` are the perfect subtrees of what is left out at
-    the beginning, `consistency` proves that the log up to `to` is the beginning of that under the checkpoint."""
-
-    since: int = 0
-    before: Sequence[bytes] = ()
-    to: int | None = None
-    consistency: Sequence[bytes] = ()
-
-
-def checkpoint_line(note: str, span: Span) -> bytes:
-    """The last line."""
-    told: dict[str, Any] = {"checkpoint": note}
-    if span.since:
-        told |= {"from": span.since, "before": [b64encode(one).decode() for one in span.before]}
-    if span.to is not None:
-        told |= {"to": span.to, "consistency": [b64encode(one).decode() for one in span.consistency]}
-    return orjson.dumps(told) + b"\n"
 
 
 # CloudEvents 1.0
@@ -234,10 +186,6 @@ def readable(shown: Shown) -> dict[str, Any]:
         event["reason"] = {**event["reason"], "text": shown.readable(text)}
     kept: dict[str, Any] = _without_none(event)
     return kept | ({"change": shown.changes} if shown.changes else {})
-
-
-def milliseconds(text: str) -> int:
-    return int(read_time(text).timestamp() * 1000)
 
 
 def _without_none(value: Any) -> Any:

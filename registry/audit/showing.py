@@ -16,6 +16,7 @@ import orjson
 from registry.audit import sealing
 from registry.audit.bodies import FORGOTTEN, read_time
 from registry.audit.entries import unwrap
+from registry.audit.subjects import Keys, readable_keys_of, subject_in
 from registry.audit.targets import Named, named
 from registry.work import Work
 
@@ -112,9 +113,9 @@ async def show(work: Work, lines: Sequence[Line]) -> list[Shown]:
     return [Shown(line, event, _opened(event, keys), names) for line, event in zip(lines, events, strict=True)]
 
 
-async def _keys(work: Work, events: Iterable[Mapping[str, Any]]) -> sealing.Keys:
-    subjects = {sealing.subject_in(event) for event in events if "private" in event}
-    return await sealing.readable_keys_of(work.fetch, work.foundation.sealing, subjects) if subjects else {}
+async def _keys(work: Work, events: Iterable[Mapping[str, Any]]) -> Keys:
+    subjects = {subject_in(event) for event in events if "private" in event}
+    return await readable_keys_of(work.fetch, work.foundation.sealing, subjects) if subjects else {}
 
 
 async def _names(work: Work, lines: Sequence[Line], events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -124,8 +125,8 @@ async def _names(work: Work, lines: Sequence[Line], events: Sequence[Mapping[str
     return {row["id"].hex: row["name"] for row in rows}
 
 
-def _opened(event: Mapping[str, Any], keys: sealing.Keys) -> dict[str, Any]:
-    key = keys.get(sealing.subject_in(event))
+def _opened(event: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
+    key = keys.get(subject_in(event))
     if key is None or "private" not in event:
         return {}
     salt = bytes.fromhex(event["salt"])

@@ -20,7 +20,7 @@ from pybase64 import b64encode
 
 from registry.audit import sealing
 from registry.audit.entries import EntryInvalid, Wrapped, columns_in, columns_of, organization_in, unwrap
-from registry.audit.formats import json_line_of
+from registry.audit.lines import json_line_of
 from registry.transparency import checkpoints
 from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
 from registry.transparency.merkle import CompactRange, leaf_hash, verify_consistency

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from registry.audit import bodies, sealing
+from registry.audit.subjects import Keys, keys_of, make_keys, subject_of
 from registry.events import Event
 from registry.storage.database import Connection
 
@@ -28,38 +29,36 @@ class Scribe:
         """The bodies in the order of the events. `committed`: the connection has no transaction open that could take
         a key back, so new ones may be kept."""
         told = [(event, bodies.private_of(event)) for event in events]
-        keys = await self._keys(
-            connection, {sealing.subject_of(event) for event, private in told if private}, committed
-        )
+        keys = await self._keys(connection, {subject_of(event) for event, private in told if private}, committed)
         return [_body(event, private, keys) for event, private in told]
 
-    async def _keys(self, connection: Connection, subjects: set[str], committed: bool) -> sealing.Keys:
+    async def _keys(self, connection: Connection, subjects: set[str], committed: bool) -> Keys:
         now = monotonic()
-        found: sealing.Keys = {}
+        found: Keys = {}
         for subject in subjects:
             key, until = self._kept.get(subject, (None, 0.0))
             if until > now:
                 found[subject] = key
         if missing := subjects - found.keys():
-            there = await sealing.keys_of(connection.fetch, self._master, missing)
+            there = await keys_of(connection.fetch, self._master, missing)
             self._keep(there, now + KEPT_SECONDS)
             found |= there
         if missing := subjects - found.keys():
-            made = await sealing.make_keys(connection, self._master, missing)
+            made = await make_keys(connection, self._master, missing)
             if committed:
                 self._keep(made, now + KEPT_SECONDS)
             found |= made
         return found
 
-    def _keep(self, made: sealing.Keys, until: float) -> None:
+    def _keep(self, made: Keys, until: float) -> None:
         if len(self._kept) + len(made) > MOST_KEPT:
             self._kept.clear()
         self._kept |= {subject: (key, until) for subject, key in made.items()}
 
 
-def _body(event: Event, private: dict[str, object], keys: sealing.Keys) -> bytes:
+def _body(event: Event, private: dict[str, object], keys: Keys) -> bytes:
     salt = os.urandom(SALT_BYTES)
-    subject = sealing.subject_of(event) if private else None
+    subject = subject_of(event) if private else None
     key = keys[subject] if subject else None
     if subject is None or key is None:
         return bodies.encode(event, salt, subject, None, {})

@@ -16,6 +16,7 @@ from registry.audit import bodies, formats, sealing
 from registry.audit.admitting import admit
 from registry.audit.entries import Wrapped, columns_of, organization_in, wrap
 from registry.audit.showing import Line, Shown
+from registry.audit.subjects import subject_of
 from registry.events import Event, Grounds, Outcome
 from registry.transparency.merkle import leaf_hash
 
@@ -60,7 +61,7 @@ def encoded(event: Event) -> bytes:
     private = bodies.private_of(event)
     sealed = sealing.seal(sealing.event_key(KEY, SALT), private) if private else None
     tags = {kind: sealing.tag(KEY, kind, "x") for kind in ("source", "name")}
-    return bodies.encode(event, SALT, sealing.subject_of(event), sealed, tags)
+    return bodies.encode(event, SALT, subject_of(event), sealed, tags)
 
 
 @given(events())

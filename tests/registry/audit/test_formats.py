@@ -15,6 +15,7 @@ from registry.audit import bodies, formats, sealing
 from registry.audit.bodies import written_time
 from registry.audit.entries import Wrapped, wrap
 from registry.audit.showing import Shown, numbered
+from registry.audit.subjects import subject_of
 from registry.events import Event, Outcome
 from registry.transparency.merkle import leaf_hash
 
@@ -47,7 +48,7 @@ EVENTS = {
 def shown(event: Event, *, forgotten: bool = False) -> Shown:
     private = bodies.private_of(event)
     sealed = sealing.seal(sealing.event_key(KEY, SALT), private) if private else None
-    body = bodies.encode(event, SALT, sealing.subject_of(event), sealed, {})
+    body = bodies.encode(event, SALT, subject_of(event), sealed, {})
     entry = wrap(Wrapped(body, written_time(AT), None))
     line = numbered({"seq": 17, "logged_at": AT, "leaf": leaf_hash(entry), "entry": entry})
     return Shown(line, orjson.loads(body), {} if forgotten else private, {GRACE.user_id.hex: "grace"})  # type: ignore[union-attr]

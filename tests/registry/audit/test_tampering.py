@@ -13,7 +13,8 @@ import asyncpg
 import pytest
 
 from registry.actors import SYSTEM, Origin
-from registry.audit import formats, verifying
+from registry.audit import verifying
+from registry.audit.lines import Span, checkpoint_line, json_line
 from registry.audit.scrubbing import scrub
 from registry.audit.verifying import INCOMPLETE, SOUND, TAMPERED
 from registry.events import Event, Outcome
@@ -88,8 +89,8 @@ async def exported(owner: asyncpg.Connection) -> list[bytes]:
     """The export of the database as it stands, under the newest checkpoint in it."""
     note = await owner.fetchval("SELECT note FROM audit_checkpoint ORDER BY size DESC LIMIT 1")
     rows = await owner.fetch("SELECT seq, entry, leaf FROM audit_log ORDER BY seq")
-    lines = [formats.json_line(row["seq"], row["entry"], row["leaf"]) for row in rows]
-    return [*lines, formats.checkpoint_line(note, formats.Span())]
+    lines = [json_line(row["seq"], row["entry"], row["leaf"]) for row in rows]
+    return [*lines, checkpoint_line(note, Span())]
 
 
 async def edit(owner: asyncpg.Connection, seq: int, *, leaf: bool) -> None:

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.actors import Actor, ActorKind, Origin
-from registry.audit import bodies, formats, sealing
+from registry.audit import bodies, sealing
 from registry.audit.bodies import written_time
 from registry.audit.entries import Wrapped, wrap
-from registry.audit.formats import Span
+from registry.audit.lines import Span, checkpoint_line, json_line, personal_line
 from registry.audit.verifying import INCOMPLETE, SOUND, TAMPERED, Incomplete, notes_in, notes_of, verify
 from registry.events import Event, Outcome
 from registry.transparency import tiles
@@ -45,7 +45,7 @@ def entry(number: int) -> bytes:
 
 ENTRIES = [entry(number) for number in range(SIZE)]
 LEAVES = [leaf_hash(one) for one in ENTRIES]
-LINES = [formats.json_line(number, one, LEAVES[number]) for number, one in enumerate(ENTRIES)]
+LINES = [json_line(number, one, LEAVES[number]) for number, one in enumerate(ENTRIES)]
 
 
 def note(size: int, *signers: SignerKey) -> str:
@@ -54,7 +54,7 @@ def note(size: int, *signers: SignerKey) -> str:
     return sign(text, signers or (SIGNER,))
 
 
-WHOLE = [*LINES, formats.checkpoint_line(note(SIZE), Span())]
+WHOLE = [*LINES, checkpoint_line(note(SIZE), Span())]
 
 
 def excerpt(first: int, end: int, size: int = SIZE) -> list[bytes]:
@@ -62,7 +62,7 @@ def excerpt(first: int, end: int, size: int = SIZE) -> list[bytes]:
     found = {(level, 0): data for level, data in enumerate(growth.edge)}
     proof = tiles.consistency_proof(end, size, found) if end < size else ()
     span = Span(first, tiles.compact_range(first, found), end if end < size else None, proof)
-    return [*LINES[first:end], formats.checkpoint_line(note(size), span)]
+    return [*LINES[first:end], checkpoint_line(note(size), span)]
 
 
 def test_a_whole_export_is_sound() -> None:
@@ -72,7 +72,7 @@ def test_a_whole_export_is_sound() -> None:
 
 
 def test_an_empty_log_is_sound() -> None:
-    assert verify([formats.checkpoint_line(note(0), Span())], KNOWN).status == SOUND
+    assert verify([checkpoint_line(note(0), Span())], KNOWN).status == SOUND
 
 
 @given(st.integers(0, SIZE), st.integers(0, SIZE))
@@ -132,7 +132,7 @@ def test_the_first_bad_entry_is_named() -> None:
 
 def test_an_entry_changed_with_all_in_its_line_is_narrowed_down_by_checkpoints() -> None:
     forged = ENTRIES[17].replace(b'"image.pull"', b'"image.push"')
-    lines = [*LINES[:17], formats.json_line(17, forged, leaf_hash(forged)), *WHOLE[18:]]
+    lines = [*LINES[:17], json_line(17, forged, leaf_hash(forged)), *WHOLE[18:]]
     verdict = verify(lines, KNOWN)
     assert (verdict.status, verdict.index) == (TAMPERED, 0)
     verdict = verify(lines, KNOWN, [note(10), note(15), note(20), note(30)])
@@ -159,7 +159,7 @@ def test_a_file_that_was_cut_is_incomplete(name: str) -> None:
 
 
 def test_an_export_older_than_a_checkpoint_kept_elsewhere_is_incomplete() -> None:
-    old = [*LINES[:20], formats.checkpoint_line(note(20), Span())]
+    old = [*LINES[:20], checkpoint_line(note(20), Span())]
     assert verify(old, KNOWN, [note(10)]).status == SOUND
     verdict = verify(old, KNOWN, [note(30)])
     assert verdict.status == INCOMPLETE
@@ -180,7 +180,7 @@ def test_another_key_is_refused_and_any_of_several_will_do() -> None:
     assert "None of the keys given" in verdict.sentence
     assert verdict.wrong_key
     assert verify(WHOLE, []).status == TAMPERED
-    both = [*LINES, formats.checkpoint_line(note(SIZE, OTHER, SIGNER), Span())]
+    both = [*LINES, checkpoint_line(note(SIZE, OTHER, SIGNER), Span())]
     for keys in ([OTHER.verifier], KNOWN, [OTHER.verifier, *KNOWN]):
         assert verify(both, keys).status == SOUND
 
@@ -212,8 +212,8 @@ def test_a_log_signed_out_of_order_is_found(number: int, forged: bytes, sentence
     leaves = [*LEAVES[:number], leaf_hash(forged)]
     growth = tiles.grow(0, [], leaves)
     text = Checkpoint(SIGNER.name, number + 1, tiles.root_of(number + 1, growth.edge)).text
-    last = formats.checkpoint_line(sign(text, [SIGNER]), Span())
-    verdict = verify([*LINES[:number], formats.json_line(number, forged, leaves[-1]), last], KNOWN)
+    last = checkpoint_line(sign(text, [SIGNER]), Span())
+    verdict = verify([*LINES[:number], json_line(number, forged, leaves[-1]), last], KNOWN)
     assert (verdict.status, verdict.index) == (TAMPERED, number)
     assert sentence in verdict.sentence
 
@@ -228,11 +228,11 @@ def test_what_was_opened_is_held_against_what_was_sealed() -> None:
     key = sealing.event_key(KEY, SALT)
     private = sealing.unseal(key, b64decode(json.loads(ENTRIES[3])["event"]["private"]))
     assert private == {"agent": "docker", "source": "192.0.2.3"}
-    opened = [*LINES[:3], formats.personal_line(LINES[3], private, key), *WHOLE[4:]]
+    opened = [*LINES[:3], personal_line(LINES[3], private, key), *WHOLE[4:]]
     assert verify(opened, KNOWN).status == SOUND
     for forged in (
-        formats.personal_line(LINES[3], private | {"source": "192.0.2.9"}, key),
-        formats.personal_line(LINES[3], private, b"x" * 32),
+        personal_line(LINES[3], private | {"source": "192.0.2.9"}, key),
+        personal_line(LINES[3], private, b"x" * 32),
         opened[3].replace(b'"key":', b'"kex":'),
     ):
         verdict = verify([*LINES[:3], forged, *WHOLE[4:]], KNOWN)
@@ -284,7 +284,7 @@ def test_a_file_of_checkpoints_without_one_of_this_log_is_refused() -> None:
 
 def test_a_wrong_signature_under_a_known_key_is_no_wrong_key() -> None:
     forged = note(SIZE).replace(str(SIZE), str(SIZE - 1), 1)
-    verdict = verify([*LINES, formats.checkpoint_line(forged, Span())], KNOWN)
+    verdict = verify([*LINES, checkpoint_line(forged, Span())], KNOWN)
     assert (verdict.status, verdict.wrong_key) == (TAMPERED, False)
 
 

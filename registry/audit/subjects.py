@@ -1,0 +1,76 @@
+"""Subjects: the persons under whose keys is sealed what tells of them, and those keys.
+
+Each person has a key of their own; strangers share one a month. Keys lie in the database, wrapped by the
+installation's; a backup of the one without the other opens nothing.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from registry.events import Event
+from registry.storage.database import Connection, Fetch
+
+KEY_BYTES = 32
+FETCH = "SELECT subject, wrapped FROM audit_subject WHERE subject = ANY($1::text[])"
+ADD = """
+    INSERT INTO audit_subject (subject, wrapped) SELECT * FROM unnest($1::text[], $2::bytea[])
+    ON CONFLICT (subject) DO NOTHING
+"""
+
+Keys = dict[str, bytes | None]
+"""The keys of subjects. None: forgotten, nothing is sealed under it any more."""
+
+
+def subject_of(event: Event) -> str:
+    user = event.actor.user_id
+    return subject_of_user(user) if user else f"strangers:{event.at:%Y-%m}"
+
+
+def subject_of_user(user: UUID) -> str:
+    return f"user:{user.hex}"
+
+
+def subject_in(event: Mapping[str, Any]) -> str:
+    """Under whose key the private part of this body is sealed."""
+    return event["subject"] if "subject" in event else f"user:{event['actor'].get('id', '')}"
+
+
+async def keys_of(fetch: Fetch, master: bytes, subjects: Iterable[str]) -> Keys:
+    """The keys as they stand now; who has none is left out. Raises `InvalidTag` for one that was not wrapped here: what
+    cannot be sealed is not written."""
+    rows = await fetch(FETCH, sorted(set(subjects)))
+    return {row["subject"]: _unwrap(master, row["subject"], row["wrapped"]) for row in rows}
+
+
+async def readable_keys_of(fetch: Fetch, master: bytes, subjects: Iterable[str]) -> Keys:
+    """As `keys_of`, for readers: one key that was not wrapped here opens nothing, and does not keep from them what
+    others sealed."""
+    rows = await fetch(FETCH, sorted(set(subjects)))
+    found: Keys = {}
+    for row in rows:
+        found[row["subject"]] = None
+        with suppress(InvalidTag, ValueError):
+            found[row["subject"]] = _unwrap(master, row["subject"], row["wrapped"])
+    return found
+
+
+async def make_keys(connection: Connection, master: bytes, subjects: Iterable[str]) -> Keys:
+    """Makes keys for these subjects, unless somebody just did. In one order, so that two never wait in a circle."""
+    wanted = sorted(set(subjects))
+    await connection.execute(ADD, wanted, [_wrap(master, one, os.urandom(KEY_BYTES)) for one in wanted])
+    return await keys_of(connection.fetch, master, wanted)
+
+
+def _wrap(master: bytes, subject: str, key: bytes) -> bytes:
+    nonce = os.urandom(12)
+    return nonce + AESGCM(master).encrypt(nonce, key, subject.encode())
+
+
+def _unwrap(master: bytes, subject: str, wrapped: bytes | None) -> bytes | None:
+    return None if wrapped is None else AESGCM(master).decrypt(wrapped[:12], wrapped[12:], subject.encode())
