@@ -13,6 +13,8 @@
 
 A message says what was refused, why, and what to do now; it is shown to the person as it stands, so it never holds a
 secret or tells of things that person may not see. Codes are listed in docs/reference/errors.md, one line each.
+
+`Unable` stands beside the tree: it is told to who runs the registry, not to who uses it.
 """
 
 from typing import Any, ClassVar
@@ -78,6 +80,10 @@ class Unavailable(Refusal):
     """`detail` holds retry_after, in whole seconds."""
 
     code = "UNAVAILABLE"
+
+
+class Unable(RuntimeError):
+    """What stands in the way of the registry itself, and its operator can mend; the text says how."""
 
 
 def _camel(name: str) -> str:

@@ -20,17 +20,18 @@ import registry.audit.tables
 import registry.organizations.tables
 import registry.quotas.tables
 import registry.repositories.tables  # noqa: F401
+from registry.errors import Unable
 from registry.storage.database import Connection, connect
 
 LOCK = 0x71DE  # any number, the same for all versions
 OLDEST_POSTGRES = 150000
 
 
-class DatabaseTooOld(RuntimeError):
+class DatabaseTooOld(Unable):
     """The server is older than what the registry is tested with."""
 
 
-class DatabaseTooNew(RuntimeError):
+class DatabaseTooNew(Unable):
     """A later version of the registry has migrated the database; its text says what to do."""
 
 

@@ -26,13 +26,14 @@ from registry.addresses import (
     read_networks,
     split_listen,
 )
+from registry.errors import Unable
 
 PREFIX = "TIDEWAITER_"
 SECRETS = ("database_url", "admin_password", "audit_s3_secret")
 """May also be given as `…_FILE`, a file that holds the value, and are never shown."""
 
 
-class SettingsError(Exception):
+class SettingsError(Unable):
     """One readable line for each setting that is wrong."""
 
 

@@ -32,6 +32,7 @@ from registry.audit.sequencing import Sequencer
 from registry.audit.verifying import SOUND
 from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
+from registry.errors import Unable
 from registry.keys import Keys, load_keys, read_retired, read_signers
 from registry.repositories import uploading
 from registry.settings import Settings
@@ -47,7 +48,7 @@ LOOK_EVERY_SECONDS = 1
 log = structlog.get_logger("system")
 
 
-class NotMigrated(RuntimeError):
+class NotMigrated(Unable):
     """The database is not of this version; its text says what to run."""
 
 

@@ -6,7 +6,8 @@ import orjson
 import typer
 from sqlmodel import col, select
 
-from api.cli.running import run, system_of
+from api.cli.opening import system_of
+from api.cli.running import run
 from registry.actors import SYSTEM, Origin
 from registry.audit import reading
 from registry.audit.showing import Shown, numbered, show

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from api.cli.audit import app
-from api.cli.running import run, system_of
+from api.cli.opening import system_of
+from api.cli.running import run
 from registry import keys
 from registry.audit import rekeying
 from registry.audit.reasons import stated

@@ -21,7 +21,8 @@ import orjson
 import typer
 
 from api.cli.audit import app
-from api.cli.running import first, run, system_of
+from api.cli.opening import system_of
+from api.cli.running import first, run
 from registry.actors import SYSTEM, Origin
 from registry.audit import exporting, scrubbing, verifying
 from registry.audit.anchors import AnchorFailed

@@ -7,7 +7,8 @@ import orjson
 import typer
 
 from api.cli.audit import app
-from api.cli.running import run, system_of
+from api.cli.opening import system_of
+from api.cli.running import run
 from registry.audit import retaining
 from registry.audit.reasons import stated
 from registry.audit.retaining import Month

