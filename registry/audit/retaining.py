@@ -232,8 +232,8 @@ def _settle(fresh: Path, path: Path) -> None:
 def _checked(path: Path, keys: list[VerifierKey]) -> str:
     """The digest of a file that is whole and sound. Raises `ArchiveUnsound`."""
     try:
-        with gzip.open(path) as lines:
-            verdict = verifying.verify(lines, keys)
+        with gzip.open(path) as file:
+            verdict = verifying.verify(verifying.lines_of(file.read), keys)
         if verdict.status != SOUND:
             raise ArchiveUnsound(f"{path} is not sound: {verdict.sentence}")
         with path.open("rb") as file:

@@ -6,12 +6,14 @@ sound export proves: under that key, this is the log that was signed. What it ca
 the newest there ever was; for that, give checkpoints that were kept elsewhere.
 """
 
+import json
 import re
 from base64 import b64decode
 from binascii import b2a_base64
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from io import BytesIO
 from itertools import islice
 from typing import Any
 
@@ -28,6 +30,8 @@ from registry.transparency.notes import NoteInvalid, VerifierKey, open_note, spl
 
 SOUND, TAMPERED, INCOMPLETE = 0, 1, 2
 BATCH = 256
+READ_AT_ONCE = 256 * 1024
+LONGEST_LINE = 1024 * 1024  # an entry has 64 KiB, which stand in its line twice
 Read = tuple[int, bytes, bytes, bytes, bytes]
 """Index, leaf, time, number within the organization, and the organization, as bytes of the entry."""
 LAST_LINE = b'{"checkpoint":'
@@ -112,6 +116,19 @@ def verify(lines: Iterable[bytes], keys: Sequence[VerifierKey], outside: Iterabl
         return Verdict(TAMPERED, str(found), found.index, entries=run.next - run.since, wrong_key=wrong_key)
     except Incomplete as found:
         return Verdict(INCOMPLETE, str(found), entries=run.next - run.since)
+
+
+def lines_of(read: Callable[[int], bytes], at_once: int = READ_AT_ONCE) -> Iterator[bytes]:
+    """The lines of what is given for an export, in memory that is bounded whatever that is. Raises `Incomplete`."""
+    rest = b""
+    while piece := read(at_once):
+        lines = BytesIO(rest + piece).readlines()
+        rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        if max(map(len, (rest, *lines))) > LONGEST_LINE:
+            raise Incomplete(f"A line is longer than {LONGEST_LINE} bytes, which none of an export is.")
+        yield from lines
+    if rest:
+        yield rest
 
 
 def _take_quickly(lines: Sequence[bytes], run: Run) -> int:
@@ -318,18 +335,40 @@ def _seq_of(line: bytes) -> int:
 
 
 def _check_fields(line: bytes, seq: int, entry: bytes, wrapped: Wrapped) -> None:
-    """A line may be written in another way, and may hold the opened private part, but must say the same."""
+    """A line may be written in another way, and may hold the opened private part, but must say the same to every
+    reader: types count, and no field stands there twice."""
     try:
-        told = orjson.loads(line)
+        told = _loaded(line)
         opened, key = told.pop("private", None), told.pop("key", None)
         expected = orjson.loads(json_line_of(seq, entry, leaf_hash(entry), wrapped))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Tampered(f"The line of entry {seq} is damaged.", seq) from error
-    for name in expected.keys() | told.keys():
-        if told.get(name) != expected.get(name):
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Tampered(f"The line of entry {seq} is damaged: {error}", seq) from error
+    for name in sorted(expected.keys() | told.keys()):
+        if not (name in told and name in expected and _canonical(told[name]) == _canonical(expected[name])):
             raise Tampered(f"Entry {seq}: '{name}' is not what the entry's bytes say.", seq)
     if opened is not None or key is not None:
         _check_private(expected["event"], opened, key, seq)
+
+
+def _canonical(value: Any) -> bytes:
+    """Equal only for what is the same in JSON: to Python, True is 1."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _loaded(line: bytes) -> Any:
+    """Raises ValueError, also where a field stands twice, and RecursionError. A line that is as we would write what was
+    read from it holds nothing that was not read; that is quickly told."""
+    told = orjson.loads(line)
+    if orjson.dumps(told) != line.strip():
+        json.loads(line, object_pairs_hook=_once)
+    return told
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field stands there twice")
+    return found
 
 
 def _check_private(event: dict[str, Any], opened: Any, key: Any, seq: int) -> None:
@@ -337,7 +376,7 @@ def _check_private(event: dict[str, Any], opened: Any, key: Any, seq: int) -> No
         found = sealing.unseal(b64decode(key, validate=True), b64decode(event["private"]))
     except (KeyError, TypeError, ValueError) as error:
         raise Tampered(f"Entry {seq}: the key given does not open what was sealed.", seq) from error
-    if found != opened:
+    if _canonical(found) != _canonical(opened):
         raise Tampered(f"Entry {seq}: 'private' is not what was sealed.", seq)
 
 
@@ -377,8 +416,8 @@ def notes_in(text: str) -> Iterator[str]:
 
 def _apart(text: str) -> list[str]:
     """Notes with empty lines between and around them, as `jq -r .note` prints those of an anchor. The text of a
-    checkpoint has no empty line, so text and signatures alternate. A line end that is missing at the end is not made up:
-    the last signature may have been cut. Raises `Incomplete`."""
+    checkpoint has no empty line, so text and signatures alternate. The last line must end, or its signature may have
+    been cut. Raises `Incomplete`."""
     parts = EMPTY_LINES.split(text.strip("\n"))
     if not text.endswith("\n") or len(parts) % 2:
         raise Incomplete("It is no checkpoint, nor several with empty lines between them, or was cut.")

@@ -4,6 +4,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import BufferedReader, BytesIO, RawIOBase
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from registry.audit import bodies, sealing
 from registry.audit.bodies import written_time
 from registry.audit.entries import Wrapped, wrap
 from registry.audit.lines import Span, checkpoint_line, json_line, personal_line
-from registry.audit.verifying import INCOMPLETE, SOUND, TAMPERED, Incomplete, notes_in, notes_of, verify
+from registry.audit.verifying import INCOMPLETE, SOUND, TAMPERED, Incomplete, lines_of, notes_in, notes_of, verify
 from registry.events import Event, Outcome
 from registry.transparency import tiles
 from registry.transparency.checkpoints import Checkpoint
@@ -222,6 +223,45 @@ def test_a_line_may_be_written_in_another_way_if_it_says_the_same() -> None:
     pretty = [json.dumps(json.loads(line), indent=None).encode() + b"\n" for line in LINES]
     assert pretty != LINES
     assert verify([*pretty, WHOLE[-1]], KNOWN).status == SOUND
+
+
+@pytest.mark.parametrize(
+    ("there", "forged"),
+    [
+        (b'"v":1}', b'"v":true}'),
+        (b'"v":1}', b'"v":1.0}'),
+        (b'{"seq":3,', b'{"seq":3.0,'),
+        (b'"event":', b'"event":{"action":"image.push"},"event":'),
+        (b'"action":"image.pull"', b'"action":"image.push","action":"image.pull"'),
+        (b'{"seq":3,', b'{"seq":3,"org_seq":null,'),
+    ],
+)
+def test_what_another_reader_would_read_otherwise_does_not_say_the_same(there: bytes, forged: bytes) -> None:
+    line = LINES[3].replace(there, forged)
+    assert line != LINES[3]
+    verdict = verify([*LINES[:3], line, *WHOLE[4:]], KNOWN)
+    assert (verdict.status, verdict.index) in ((TAMPERED, 3), (TAMPERED, None)), verdict
+
+
+def test_a_line_without_end_is_not_read_to_its_end() -> None:
+    """What is given for an export may be anything, such as a few bytes that unpack to many."""
+
+    class Endless(RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            buffer[:] = b"x" * len(buffer)
+            return len(buffer)
+
+    verdict = verify(lines_of(BufferedReader(Endless()).read), KNOWN)
+    assert (verdict.status, "longer than" in verdict.sentence) == (INCOMPLETE, True), verdict
+
+
+@given(st.lists(st.binary(max_size=9)), st.integers(1, 9))
+def test_lines_are_those_that_the_file_has(parts: list[bytes], at_once: int) -> None:
+    data = b"\n".join(parts)
+    assert list(lines_of(BytesIO(data).read, at_once)) == BytesIO(data).readlines()
 
 
 def test_what_was_opened_is_held_against_what_was_sealed() -> None:
