@@ -21,11 +21,12 @@ check: $(VENV)/dev
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	@! git ls-files 2>/dev/null | grep -E '(^|/)(uv\.lock|pylock.*\.toml)$$' || (echo "lock files that name hosts are tracked"; exit 1)
 
-# Pull and push beside CNCF Distribution, where it is installed; what the audit log costs; a log of millions; and a crash
-# run. About twenty minutes; each runs by itself too.
+# Pull and push beside CNCF Distribution, where it is installed; what the audit log costs, and those who follow it; a log of
+# millions; and a crash run. About twenty minutes; each runs by itself too.
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.auditing
+	$(BIN)/python -m benchmarks.tails
 	$(BIN)/python -m benchmarks.long_log
 	$(BIN)/python -m benchmarks.crashing
 

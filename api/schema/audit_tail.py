@@ -34,7 +34,7 @@ class AuditSubscriptions:
             raise SignInNeeded("Sign in to follow the audit log.")
         start = from_ if context.seen is None else context.seen + 1
         system = context.system
-        batches = following.follow(
+        steps = following.follow(
             system.foundation,
             system.followers,
             (context.actor, context.origin),
@@ -42,8 +42,7 @@ class AuditSubscriptions:
             wanted.account,
             start,
         )
-        async for shown, published, place in batches:
-            for one in shown:
-                context.seen = one.line.index
-                yield AuditEntry.of(one, published)
-            context.seen = place - 1
+        async for step in steps:
+            context.seen = step.place - 1 if step.place else None
+            if step.shown is not None:
+                yield AuditEntry.of(step.shown, step.published)

@@ -48,6 +48,7 @@ GUEST = """
 """
 REPOSITORY = f"SELECT {FACTS} {JOINS} WHERE $5::timestamptz IS NOT NULL"
 ORGANIZATION = f"SELECT {FACTS}, {GUEST} {JOINS}"
+# $1 user, $2 credential, $3 names of accounts; null for the user's own.
 ACCOUNT = """
     SELECT u.id AS user_id, u.generation, u.owner, u.platform_admin, u.account_id AS user_account_id,
         u.suspended_at IS NOT NULL AS user_suspended, ua.suspended_at IS NOT NULL AS actor_frozen,
@@ -57,7 +58,7 @@ ACCOUNT = """
     LEFT JOIN users u ON u.id = $1
     LEFT JOIN account ua ON ua.id = u.account_id
     LEFT JOIN credential c ON c.id = $2 AND c.user_id = u.id
-    LEFT JOIN account a ON a.name = ANY($3::text[])
+    LEFT JOIN account a ON a.name = ANY(coalesce($3::text[], ARRAY[ua.name]))
 """
 # Rows that a change is about to build on must not vanish before it commits.
 HOLD_ORGANIZATION = "SELECT 1 FROM organization WHERE id = $1 FOR SHARE"
@@ -71,23 +72,36 @@ class SignInEnded(Unauthenticated):
 
 
 async def platform(work: Work) -> Place:
-    row = await work.fetchrow(ACCOUNT, work.actor.user_id, work.actor.credential_id, [])
-    assert row is not None  # noqa: S101
-    check_identity(work.actor, row, work.now)
-    return Place("platform", "platform", held=tuple(_standing(row)))
+    return _platform_place((await _account_rows(work, []))[0])
 
 
 async def account(work: Work, name: str) -> Place:
     return (await accounts(work, [name]))[name]
 
 
+async def platform_and_account(work: Work, name: str | None) -> tuple[Place, Place]:
+    """The account of that name, or one's own; in one statement."""
+    row = (await _account_rows(work, None if name is None else [name]))[0]
+    return _platform_place(row), _account_place(row, name or row["account_name"] or "")
+
+
 async def accounts(work: Work, names: list[str]) -> dict[str, Place]:
     """The account of each name, in one statement."""
-    rows = await work.fetch(ACCOUNT, work.actor.user_id, work.actor.credential_id, names)
-    check_identity(work.actor, rows[0], work.now)
+    rows = await _account_rows(work, names)
     found = {row["account_name"]: row for row in rows}
     absent = {**rows[0], "account_id": None, "owner_frozen": False}
     return {name: _account_place(found.get(name, absent), name) for name in names}
+
+
+async def _account_rows(work: Work, names: list[str] | None) -> list[Any]:
+    """One at least, which says who the actor is. Raises `SignInEnded`."""
+    rows = await work.fetch(ACCOUNT, work.actor.user_id, work.actor.credential_id, names)
+    check_identity(work.actor, rows[0], work.now)
+    return rows
+
+
+def _platform_place(row: Any) -> Place:
+    return Place("platform", "platform", held=tuple(_standing(row)))
 
 
 def _account_place(row: Any, name: str) -> Place:

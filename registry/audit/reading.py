@@ -48,7 +48,12 @@ TILE_BEFORE = "SELECT last_at FROM audit_tile WHERE level = 0 AND idx = $1::bigi
 async def entries(work: Work, wanted: EntryFilter, account: str | None = None) -> list[Select[Any]]:
     """The rows that the actor may read and wants, of one account if it is named: as one statement or several, of which
     `first_of` makes one. Raises what `require` raises."""
-    found = await sought(work, wanted, await scope(work, account))
+    return await entries_of(work, wanted, await scope(work, account))
+
+
+async def entries_of(work: Work, wanted: EntryFilter, whose: UUID | None) -> list[Select[Any]]:
+    """As `entries`, for those who have asked whose log may be read."""
+    found = await sought(work, wanted, whose)
     state = await _in_state(work, wanted.state)
     return [select(*LINE).where(*ways, *state) for ways in await alternatives(work, found)]
 
@@ -87,9 +92,9 @@ def among(rows: Iterable[Any], wanted: Sought) -> Iterable[Any]:
 async def entry(work: Work, index: int) -> Any | None:
     """The row of that index, if the actor may read it."""
     row = await row_of(work, index)
-    if row is None or work.allows("view_audit", await finding.platform(work)):
+    platform, own = await finding.platform_and_account(work, None)
+    if row is None or work.allows("view_audit", platform):
         return row
-    own = await finding.account(work, await _own(work))
     return row if row["account_id"] == own.account_id and work.allows("view_audit", own) else None
 
 
@@ -105,10 +110,9 @@ async def scope(work: Work, account: str | None) -> UUID | None:
 
     Raises what `require` raises.
     """
-    platform = await finding.platform(work)
+    platform, place = await finding.platform_and_account(work, account)
     if account is None and work.allows("view_audit", platform):
         return None
-    place = await finding.account(work, account or await _own(work))
     work.require("view_audit", place)
     return place.id
 
@@ -121,11 +125,6 @@ async def published(work: Work) -> int:
 
 async def tree(work: Work) -> Tree:
     return await tree_of(work.fetch)
-
-
-async def _own(work: Work) -> str:
-    name: str | None = await work.fetchval("SELECT name FROM account WHERE id = $1", work.actor.account_id)
-    return name or ""
 
 
 async def _in_state(work: Work, state: str | None) -> list[ColumnElement[bool]]:

@@ -17,9 +17,13 @@ from typing import Any, Protocol
 class Tidewaiter(Protocol):
     """What a journey needs of the running server. `advance` moves its clock forward and never back."""
 
-    registry: str
-    url: str
     admin_password: str
+
+    @property
+    def registry(self) -> str: ...
+
+    @property
+    def url(self) -> str: ...
 
     async def graphql(
         self,
