@@ -1,8 +1,6 @@
 """audit witness: for a tenant or an auditor who keeps watch over somebody else's log, from another machine."""
 
 import time
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -11,13 +9,13 @@ import typer
 
 from api.cli.audit import app
 from api.cli.audit_proofs import read_keys
+from api.cli.fetching import within
 from registry.audit import witnessing
-from registry.audit.witnessing import Contradiction, Look
+from registry.audit.witnessing import Contradiction, Look, Unproven
 from registry.transparency.notes import KeyInvalid, SignerKey, VerifierKey, cosignature
 
 CONSISTENT, CONTRADICTED, UNREACHABLE = 0, 1, 2
-SECONDS = 20
-MOST_BYTES = 256 * 1024
+VISIT_SECONDS = 60.0
 
 
 @app.command()
@@ -30,7 +28,7 @@ def witness(
         Path | None, typer.Option("--cosign", help="A signing key; made if it is not there. Signs what was seen.")
     ] = None,
 ) -> None:
-    """Look whether the log continues what was seen before. Exit 0: it does, 1: it does not, 2: no answer."""
+    """Look whether the log continues what was seen before. Exit 0: it does, 1: it does not, 2: cannot be told."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise typer.BadParameter("the address must begin with https:// or http://")
     try:
@@ -39,11 +37,8 @@ def witness(
     except (KeyInvalid, OSError) as error:
         raise typer.BadParameter(str(error)) from error
 
-    def read(path: str) -> bytes:
-        return _read(f"{url.rstrip('/')}/audit/{path}")
-
     while True:
-        status = _look(read, keys, state, signer)
+        status = _look(within(VISIT_SECONDS, f"{url.rstrip('/')}/audit"), keys, state, signer)
         if status == CONTRADICTED or every is None:
             raise typer.Exit(status)
         time.sleep(every)
@@ -56,7 +51,10 @@ def _look(read: witnessing.Read, keys: list[VerifierKey], state: Path, signer: S
         evidence = witnessing.keep_evidence(state, contradiction)
         typer.echo(f"{contradiction}{_ended(contradiction, keys)} The evidence is in {evidence}.", err=True)
         return CONTRADICTED
-    except (OSError, HTTPException, ValueError) as error:
+    except Unproven as unproven:
+        typer.echo(str(unproven), err=True)
+        return UNREACHABLE
+    except (OSError, ValueError) as error:
         typer.echo(f"The log cannot be read: {error}", err=True)
         return UNREACHABLE
     typer.echo(_told(look))
@@ -76,15 +74,6 @@ def _ended(contradiction: Contradiction, keys: list[VerifierKey]) -> str:
         f" What is served calls itself {served!a}: the log {' or '.join(watched)} has ended, or this is another's "
         "address. Ask the operator why. If you take the answer, watch the new log with its own key."
     )
-
-
-def _read(address: str) -> bytes:
-    """Only http and https reach this."""
-    with urllib.request.urlopen(address, timeout=SECONDS) as answer:  # noqa: S310
-        data: bytes = answer.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise OSError(f"{address} answers with more than {MOST_BYTES} bytes")
-    return data
 
 
 def _signer(path: Path) -> SignerKey:

@@ -3,6 +3,9 @@
 A witness remembers one checkpoint a log and takes a new one only when it is proven that nothing of what it saw before
 was rewritten. It remembers before it says anything, so that not even two looks at once can make it say two things that
 contradict each other. What contradicts is kept as evidence: two signatures of one key that cannot both be honest.
+
+A signed checkpoint that is shown without the tiles that would prove it is kept too, beside what was seen, and whatever
+is shown later must continue both: else a log that was rewritten had only to hide its tiles until it is put back.
 """
 
 import fcntl
@@ -10,8 +13,11 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from registry.transparency import checkpoints, tiles
 from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
@@ -19,8 +25,13 @@ from registry.transparency.merkle import HASH_BYTES, ProofInvalid, verify_consis
 from registry.transparency.notes import NoteInvalid, VerifierKey, open_note, split_note
 from registry.transparency.tiles import WIDTH, Tile
 
+MOST_UNPROVEN = 30  # a server that hides for ever must not fill the disk
+
 Read = Callable[[str], bytes]
 """The bytes at a path below /audit/. Raises OSError when they cannot be had."""
+
+Signed = tuple[str, Checkpoint]
+"""A note, and what it says."""
 
 
 class Contradiction(Exception):
@@ -29,6 +40,10 @@ class Contradiction(Exception):
     def __init__(self, sentence: str, notes: Sequence[str]) -> None:
         super().__init__(sentence)
         self.notes = tuple(notes)
+
+
+class Unproven(OSError):
+    """The log shows a signed checkpoint, and not what would prove that it continues what was seen before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +58,20 @@ class Look:
 
 
 def visit(read: Read, keys: Sequence[VerifierKey], state: Path) -> Look:
-    """Raises `Contradiction`, and OSError when the log or the state cannot be read."""
-    with _kept(state) as seen:
+    """Raises `Contradiction`, `Unproven`, and OSError when the log or the state cannot be read."""
+    with _kept(state) as (seen, unproven):
         note = _note(read("checkpoint"))
         new = _opened(note, keys, ())
-        kept = seen.get(new.origin)
-        if kept is not None:
-            old = _opened(kept, keys, (note,))
-            _compare(read, old, new, (kept, note))
-        ended = _ended(seen, new.origin) if kept is None else None
-        seen[new.origin] = note
-    return Look(new, note, None if kept is None else old.size, ended)
+        kept, waiting = seen.get(new.origin), unproven.pop(new.origin, [])
+        earlier = [(one, _opened(one, keys, (note,))) for one in [*([kept] if kept else []), *waiting]]
+        if failure := _compare_all(cache(read), earlier, (note, new)):
+            unproven[new.origin] = list(dict.fromkeys([*waiting, note]))[:MOST_UNPROVEN]
+        else:
+            ended = None if kept else _ended(seen, new.origin)
+            seen[new.origin] = note
+    if failure:
+        raise Unproven(f"{failure} {_where(state, is_kept=note in unproven[new.origin])}")
+    return Look(new, note, earlier[0][1].size if kept else None, ended)
 
 
 def _note(served: bytes) -> str:
@@ -83,14 +101,30 @@ def keep_evidence(state: Path, contradiction: Contradiction) -> Path:
     return path
 
 
-def _compare(read: Read, old: Checkpoint, new: Checkpoint, notes: Sequence[str]) -> None:
+def _compare_all(read: Read, earlier: Sequence[Signed], now: Signed) -> str | None:
+    """Why it is not proven that the log continues all of these; None when it is. What signatures alone tell comes
+    first, since no server can hide that. Raises `Contradiction`."""
+    for note, old in earlier:
+        _compare(old, now[1], (note, now[0]))
+    for note, old in earlier:
+        try:
+            _prove(read, old, now[1], (note, now[0]))
+        except OSError as error:
+            entries = f"the log of {now[1].size} entries continues the {old.size} that were signed before"
+            return f"It is not proven that {entries}: {error}."
+    return None
+
+
+def _compare(old: Checkpoint, new: Checkpoint, notes: Sequence[str]) -> None:
     if new.size < old.size:
         raise Contradiction(f"The log had {old.size} entries, and now has {new.size}: its end was cut off.", notes)
-    if new.size == old.size:
-        if new.root != old.root:
-            raise Contradiction(f"Two logs of {new.size} entries were signed, and they differ.", notes)
-        return
-    if old.size == 0:
+    if new.size == old.size and new.root != old.root:
+        raise Contradiction(f"Two logs of {new.size} entries were signed, and they differ.", notes)
+
+
+def _prove(read: Read, old: Checkpoint, new: Checkpoint, notes: Sequence[str]) -> None:
+    """Raises `Contradiction`, and OSError when what would prove it cannot be had."""
+    if old.size in (0, new.size):
         return
     wanted = {*tiles.tiles_for_consistency(old.size, new.size), *tiles.tiles_for_range(old.size)}
     found = {spot: _tile(read, spot, new.size) for spot in sorted(wanted)}
@@ -122,21 +156,51 @@ def _opened(note: str, keys: Sequence[VerifierKey], others: Sequence[str]) -> Ch
 
 
 @contextmanager
-def _kept(state: Path) -> Iterator[dict[str, str]]:
-    """The notes seen last, by the log's name; what is changed is on the disk when the block is left. One look at a
-    time: the lock is a file of its own, since the state itself is replaced."""
+def _kept(state: Path) -> Iterator[tuple[dict[str, str], dict[str, list[str]]]]:
+    """The notes seen last, and those that are not proven yet, by the log's name; what is changed is on the disk when
+    the block is left without an exception. One look at a time: the lock is a file of its own, since the others are
+    replaced."""
     state.parent.mkdir(parents=True, exist_ok=True)
     with state.with_name(f"{state.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        seen: dict[str, str] = json.loads(state.read_text()) if state.exists() else {}
-        if not isinstance(seen, dict) or not all(isinstance(note, str) for note in seen.values()):
-            raise OSError(f"the state file {state} holds no checkpoints")
-        before = dict(seen)
-        yield seen
-        if seen != before:
-            fresh = state.with_name(f"{state.name}.{os.getpid()}")
-            with fresh.open("w") as file:
-                json.dump(seen, file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(state)
+        seen, unproven = _read(state, _is_note), _read(_beside(state), _are_notes)
+        before = deepcopy((seen, unproven))
+        yield seen, unproven
+        for path, now, then in zip((state, _beside(state)), (seen, unproven), before, strict=True):
+            if now != then:
+                _write(path, now)
+
+
+def _beside(state: Path) -> Path:
+    return state.with_name(f"{state.name}.unproven")
+
+
+def _where(state: Path, *, is_kept: bool) -> str:
+    if is_kept:
+        return f"The new checkpoint is kept in {_beside(state)}, and what comes next is held against it too."
+    return f"{MOST_UNPROVEN} such checkpoints are in {_beside(state)} already, and no more are kept."
+
+
+def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:
+    """Raises OSError for a file that is none of ours."""
+    found = json.loads(path.read_text()) if path.exists() else {}
+    if not isinstance(found, dict) or not all(map(is_right, found.values())):
+        raise OSError(f"the state file {path} holds no checkpoints")
+    return found
+
+
+def _is_note(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_notes(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_note, value))
+
+
+def _write(path: Path, notes: dict[str, Any]) -> None:
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    with fresh.open("w") as file:
+        json.dump(notes, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
