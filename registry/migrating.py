@@ -7,7 +7,6 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -21,7 +20,8 @@ import registry.organizations.tables
 import registry.quotas.tables
 import registry.repositories.tables  # noqa: F401
 from registry.errors import Unable
-from registry.storage.database import Connection, connect
+from registry.storage import revisions
+from registry.storage.database import connect
 
 LOCK = 0x71DE  # any number, the same for all versions
 OLDEST_POSTGRES = 150000
@@ -47,35 +47,6 @@ async def differences(dsn: str) -> list[Any]:
     return found
 
 
-async def pending(connection: Connection) -> str | None:
-    """The sentence that says the database is not of this version, or None."""
-    exists = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
-    current = await connection.fetchval("SELECT max(version_num) FROM alembic_version") if exists else None
-    wanted = newest()
-    if current == wanted:
-        return None
-    if current is not None and not _is_known(current):
-        return _too_new(current)
-    return f"The database is at revision {current or 'none'}, this version needs {wanted}: run 'tidewaiter migrate'."
-
-
-def newest() -> str:
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None  # noqa: S101
-    return head
-
-
-def _is_known(revision: str) -> bool:
-    return any(each.revision == revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
-
-
-def _too_new(revision: str) -> str:
-    return (
-        f"The database is at revision {revision}, which this version does not know: run the version of Tidewaiter that "
-        "migrated it, or a later one."
-    )
-
-
 async def _on_connection(dsn: str, act: Any) -> None:
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(dsn), poolclass=NullPool)
     try:
@@ -92,8 +63,8 @@ def _upgrade(connection: SyncConnection) -> None:
         raise DatabaseTooOld("Tidewaiter needs PostgreSQL 15 or newer.")
     connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
     current = MigrationContext.configure(connection).get_current_revision()
-    if current is not None and not _is_known(current):
-        raise DatabaseTooNew(_too_new(current))
+    if current is not None and not revisions.is_known(current):
+        raise DatabaseTooNew(revisions.too_new(current))
     config = _config()
     config.attributes["connection"] = connection
     config.attributes["metadata"] = SQLModel.metadata

@@ -16,7 +16,6 @@ import anyio
 import structlog
 
 from policies.access import Law
-from registry import migrating
 from registry.accounts.first_start import first_start
 from registry.accounts.passwords import Passwords
 from registry.accounts.signing_in import Gate
@@ -36,7 +35,7 @@ from registry.errors import Unable
 from registry.keys import Keys, load_keys, read_retired, read_signers
 from registry.repositories import uploading
 from registry.settings import Settings
-from registry.storage import embedded
+from registry.storage import embedded, revisions
 from registry.storage.blobs.filesystem import FilesystemStore
 from registry.storage.database import connect, open_pool
 from registry.storage.embedded import CannotStart
@@ -164,7 +163,7 @@ async def tidy(foundation: Foundation) -> None:
 async def check_version(dsn: str) -> None:
     connection = await connect(dsn)
     try:
-        if sentence := await migrating.pending(connection):
+        if sentence := await revisions.pending(connection):
             raise NotMigrated(sentence)
     finally:
         await connection.close()

@@ -6,8 +6,8 @@ import anyio
 import typer
 
 from api.cli.running import run
-from registry import migrating
 from registry.settings import Settings
+from registry.storage import revisions
 from registry.storage.blobs.filesystem import FilesystemStore
 from registry.storage.database import APP_ROLE, Connection, DatabaseUnavailable, connect
 from registry.storage.embedded import CannotStart
@@ -45,7 +45,7 @@ async def _examine_database(settings: Settings) -> list[tuple[bool, str]]:
 
 async def _examined(connection: Connection) -> list[tuple[bool, str]]:
     version = connection.get_server_version()
-    behind = await migrating.pending(connection)
+    behind = await revisions.pending(connection)
     durable = await connection.fetchval("SHOW fsync") == "on"
     role = await connection.fetchval(
         "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = $1", APP_ROLE

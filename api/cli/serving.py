@@ -19,6 +19,7 @@ from api.cli.running import run
 from api.operations import operations
 from registry import logging, migrating
 from registry.settings import Settings
+from registry.storage import revisions
 from registry.system import System, database, keep_database, running, tend
 from registry.telemetry import configure
 
@@ -50,7 +51,7 @@ def schema(output: Path | None = None) -> None:
 async def _migrate(settings: Settings) -> None:
     async with database(settings) as dsn:
         await migrating.migrate(dsn)
-    typer.echo(f"The database is at revision {migrating.newest()}.")
+    typer.echo(f"The database is at revision {revisions.newest()}.")
 
 
 async def _serve(settings: Settings) -> None:

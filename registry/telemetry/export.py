@@ -1,7 +1,7 @@
 """Where measures and spans go: to a registry that Prometheus reads, and to a collector if one is named.
 
-The exporters are made only then: one whose collector does not answer holds up the shutdown for half a minute.
-For the same reason each export, and the whole shutdown, has a short limit.
+The exporters are loaded and made only then: one whose collector does not answer holds up the shutdown for half a
+minute. For the same reason each export, and the whole shutdown, has a short limit.
 """
 
 import os
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from time import monotonic
 
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
@@ -61,12 +59,16 @@ def open_exports() -> Exports:
 def _readers(registry: CollectorRegistry) -> list[MetricReader]:
     readers: list[MetricReader] = [PrometheusMetricReader(registry=registry, scope_info_enabled=False)]
     if _is_sent("METRICS"):
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
         exporter = OTLPMetricExporter(timeout=EXPORT_SECONDS)
         readers.append(PeriodicExportingMetricReader(exporter, export_timeout_millis=EXPORT_SECONDS * 1000))
     return readers
 
 
 def _spans() -> TracerProvider:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
     provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=EXPORT_SECONDS)))
     return provider

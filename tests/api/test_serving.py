@@ -22,8 +22,7 @@ import anyio
 import httpx2
 import pytest
 
-from registry import migrating
-from registry.storage import embedded, postgres_binaries
+from registry.storage import embedded, postgres_binaries, revisions
 from registry.storage.database import connect
 from tests.support import world
 from tests.support.handmade import Door, digest_of, knocking
@@ -292,11 +291,11 @@ async def test_a_database_of_ones_own_is_migrated_once_then_served_and_may_go_an
     refused = await command(server, "serve")
     assert refused.returncode == 1
     assert refused.stderr == (
-        f"tidewaiter: The database is at revision none, this version needs {migrating.newest()}: "
+        f"tidewaiter: The database is at revision none, this version needs {revisions.newest()}: "
         "run 'tidewaiter migrate'.\n"
     )
     both = await asyncio.gather(command(server, "migrate"), command(server, "migrate"))
-    said = f"The database is at revision {migrating.newest()}.\n"
+    said = f"The database is at revision {revisions.newest()}.\n"
     assert [(each.returncode, each.stdout, each.stderr) for each in both] == [(0, said, "")] * 2
     await begin(server)
     try:

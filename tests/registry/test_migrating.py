@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from alembic.script import ScriptDirectory
 
 from registry import migrating
 from registry.migrating import DatabaseTooNew
+from registry.storage import revisions
 from registry.storage.database import connect
 from tests.support.books import new_database, opened
 from tests.support.server import Server
@@ -20,7 +22,7 @@ async def database(tidewaiter: Server) -> AsyncIterator[str]:
 async def pending(dsn: str) -> str | None:
     connection = await connect(dsn)
     try:
-        return await migrating.pending(connection)
+        return await revisions.pending(connection)
     finally:
         await connection.close()
 
@@ -28,6 +30,14 @@ async def pending(dsn: str) -> str | None:
 async def test_models_and_migrations_agree(database: str) -> None:
     assert await migrating.differences(database) == []
     assert await pending(database) is None
+
+
+def test_the_revisions_are_those_that_run() -> None:
+    """They are read as text, which must find what alembic finds."""
+    scripts = ScriptDirectory.from_config(migrating._config())
+    assert revisions.newest() == scripts.get_current_head()
+    assert all(revisions.is_known(each.revision) for each in scripts.walk_revisions())
+    assert not revisions.is_known("2099_later")
 
 
 PLANTED = {
@@ -73,7 +83,7 @@ async def test_migrating_again_changes_nothing(database: str) -> None:
 async def test_an_empty_database_is_told_to_be_migrated(database: str) -> None:
     async with opened(database) as owner:
         await owner.execute("DROP TABLE alembic_version")
-    said = f"The database is at revision none, this version needs {migrating.newest()}: run 'tidewaiter migrate'."
+    said = f"The database is at revision none, this version needs {revisions.newest()}: run 'tidewaiter migrate'."
     assert await pending(database) == said
 
 
