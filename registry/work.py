@@ -27,7 +27,7 @@ from policies.access import Law
 from registry import deciding
 from registry.actors import Actor, Origin
 from registry.clock import Clock
-from registry.errors import Refusal
+from registry.errors import NotFound, Refusal
 from registry.events import Event, Grounds, Outcome, Pull
 from registry.places import Place
 from registry.settings import Settings
@@ -283,6 +283,9 @@ class Work:
             return
         outcome = Outcome.DENIED if denied else Outcome.FAILED
         event = self._event(outcome, attempt)
+        if isinstance(refusal, NotFound):
+            # What is hidden stands in its owner's log. If what is absent stood in one's own, it would tell them apart.
+            event = replace(event, account_id=attempt.place.account_id if attempt.place else None)
         why = refusal.truth or refusal.message
         await self.foundation.ledger.append(replace(event, reason_code=refusal.code, reason=why))
 

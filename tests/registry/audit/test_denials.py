@@ -286,3 +286,42 @@ async def test_a_user_whom_nobody_wants_to_make_is_sealed(
     tried = await mutate(tidewaiter, "createUser", None, account=acme.account, name=name, password=canary)
     assert await recorded.told_of(tidewaiter, tried) == [("user.create", "DENIED", name)]
     assert await log.mentions(books, name) == await log.mentions(books, canary) == 0
+
+
+# What is absent, beside what is hidden
+
+
+@pytest.mark.parametrize("kind", ["organization", "repository", "user", "key", "pull"])
+async def test_no_owner_can_tell_from_the_own_log_what_is_hidden_from_what_is_absent(
+    tidewaiter: Server, acme: Tenant, other: Tenant, kind: str
+) -> None:
+    async def tried(exists: bool) -> httpx2.Response:
+        organization = acme.organization if exists else f"nobody-{secrets.token_hex(4)}"
+        match kind:
+            case "organization":
+                given = {"organization": organization, "user": other.owner.name, "level": "READ"}
+                return await mutate(tidewaiter, "setOrganizationPermission", other.owner, **given)
+            case "repository":
+                given = {"organization": organization, "name": "web"}
+                return await mutate(tidewaiter, "deleteRepository", other.owner, **given)
+            case "user":
+                name = acme.owner.name if exists else organization
+                return await mutate(tidewaiter, "suspendUser", other.owner, user=name)
+            case "key":
+                key = await key_of(tidewaiter, acme.owner, "a key") if exists else f"key_{secrets.token_hex(16)}"
+                return await mutate(tidewaiter, "revokeAccessKey", other.owner, accessKey=key)
+            case _:
+                async with knocking(tidewaiter, other.owner) as door:
+                    return await door.get(f"/v2/{organization}/web/manifests/1.0")
+
+    answers = [await tried(exists) for exists in (True, False)]
+    assert not [one for one in await seen_by(other) if one[1] != "ALLOWED"]
+    outcomes = [(await recorded.told_of(tidewaiter, answer))[0][1] for answer in answers]
+    assert outcomes == ["DENIED", "FAILED"], "the operator's log knows both"
+
+
+async def test_what_is_absent_in_ones_own_organization_stands_in_ones_own_log(tidewaiter: Server, acme: Tenant) -> None:
+    given = {"organization": acme.organization, "name": "absent"}
+    await mutate(tidewaiter, "deleteRepository", acme.owner, **given)
+    expected = ("repository.delete", "FAILED", acme.owner.name, f"{acme.organization}/absent")
+    assert (await seen_by(acme))[0] == expected
