@@ -32,7 +32,6 @@ from registry.settings import Settings
 from registry.system import System
 from registry.transparency.notes import KeyInvalid, VerifierKey
 
-READ_AT_ONCE = 256 * 1024
 STATUS = {SOUND: "sound", TAMPERED: "TAMPERED WITH", INCOMPLETE: "incomplete"}
 
 
@@ -129,12 +128,14 @@ def _of_file(file: Path, keys: list[str], checkpoints: list[Path]) -> Verdict:
     try:
         known = [one for text in keys for one in read_keys(text)]
         outside = _outside(checkpoints, {one.name for one in known})
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb", buffering=READ_AT_ONCE) as lines:
-            return verifying.verify(lines, known, outside)
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as given:
+            return verifying.verify(verifying.lines_of(given.read), known, outside)
     except (KeyInvalid, Incomplete) as error:
         return Verdict(INCOMPLETE, str(error))
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         return Verdict(INCOMPLETE, f"What was given cannot be read: {error}")
+    except MemoryError:
+        return Verdict(INCOMPLETE, "What was given cannot be read: it needs more memory than there is.")
 
 
 def _of_database(checkpoints: list[Path]) -> Verdict:

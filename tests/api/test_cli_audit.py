@@ -1,6 +1,9 @@
 """The commands about the audit log say what they could not do, and their exits tell it from what they found."""
 
+import gzip
 import json
+import resource
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -13,7 +16,7 @@ from api.cli.audit_proofs import moment
 from registry.transparency.checkpoints import Checkpoint
 from registry.transparency.notes import SignerKey, sign
 from tests.support import world
-from tests.support.server import Server, serving
+from tests.support.server import COMMAND, Server, serving
 
 DAY = 86_400
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -131,6 +134,21 @@ def test_a_wrong_key_is_the_first_thing_to_look_for(tidewaiter: Server, tmp_path
     told = tidewaiter.command("audit", "verify", str(export), "--key", str(other))
     assert told.returncode == 1
     assert told.stdout.startswith(f"{export} is signed by none of the keys given. Look first whether the key is")
+
+
+def test_a_file_that_unpacks_to_more_than_memory_holds_is_no_export(tmp_path: Path) -> None:
+    """Nothing but a finding ends with 1."""
+    bomb, gibibyte = tmp_path / "log.jsonl.gz", 2**30
+    bomb.write_bytes(gzip.compress(bytes(gibibyte // 16)) * 64)
+    key = str(SignerKey.generate("log.example/audit/1").verifier)
+    told = subprocess.run(
+        [COMMAND, "audit", "verify", str(bomb), "--key", key],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (gibibyte, gibibyte)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (told.returncode, "A line is longer than" in told.stdout) == (2, True), told
 
 
 def test_what_cannot_be_signed_is_told(server: Server, tmp_path: Path) -> None:
