@@ -46,7 +46,7 @@ def _plain(entry: Shown) -> dict[str, object]:
         "action": entry.event["action"],
         "outcome": entry.event["outcome"].upper(),
         "reasonCode": entry.of("reason", "code"),
-        "reason": entry.readable(entry.of("reason", "text") or entry.of("reason", "stated") or ""),
+        "reason": entry.reason or "",
         "actor": entry.actor_name,
         "target": entry.target,
         "digest": entry.of("target", "digest"),

@@ -104,8 +104,6 @@ class AuditEntry(Node):
     @classmethod
     def of(cls, shown: Shown, published: int) -> "AuditEntry":
         line, event = shown.line, shown.event
-        stated = shown.of("reason", "stated")
-        text = shown.of("reason", "text")
         return cls(
             id=strawberry.ID(f"audit_{event['id'] if line.index is None else line.index}"),
             index=None if line.index is None else BigInt(line.index),
@@ -116,8 +114,8 @@ class AuditEntry(Node):
             action=event["action"],
             outcome=Outcome[event["outcome"].upper()],
             reason_code=shown.of("reason", "code"),
-            reason=shown.readable(text) if text else stated,
-            stated_reason=stated,
+            reason=shown.reason,
+            stated_reason=shown.of("reason", "stated"),
             rule=shown.of("reason", "rule"),
             level_held=_level(shown.of("reason", "held")),
             level_needed=_level(shown.of("reason", "needed")),

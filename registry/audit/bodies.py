@@ -25,6 +25,7 @@ LONGEST_KEPT_VALUE = 512
 GREATEST_NUMBER = 2**53
 UNDECIDED = Grounds()
 FORGOTTEN = "user_~"  # stands in a target for a name that only the sealed part holds
+LOOKS_LIKE_A_USER = re.compile("user(_+[0-9a-f]{32})")
 
 
 def encode(event: Event, salt: bytes, subject: str | None, sealed: bytes | None, tags: Mapping[str, str]) -> bytes:
@@ -96,17 +97,24 @@ def without_name(event: Event) -> str | None:
     return None if event.reason is None else _unnamed(event.reason, event)
 
 
+def typed(text: str) -> str:
+    """What looks like the stand-in for a user, and was typed by somebody, has one underscore more, which readers take
+    off again."""
+    return LOOKS_LIKE_A_USER.sub(r"user_\1", text) if "user_" in text else text
+
+
 def _unnamed(text: str, event: Event) -> str:
     if not event.about:
-        return text
-    return re.sub(rf"(?<![\w.-]){re.escape(event.about)}(?![\w-])", _stand_in(event), text)
+        return typed(text)
+    around = re.split(rf"(?<![\w.-]){re.escape(event.about)}(?![\w-])", text)
+    return _stand_in(event).join(map(typed, around))
 
 
 def _unnamed_target(event: Event) -> str:
     """A person stands at the end of a target; what stands before may be called alike, and is none."""
     if not event.about or not event.target.endswith(event.about):
-        return event.target
-    return event.target.removesuffix(event.about) + _stand_in(event)
+        return typed(event.target)
+    return typed(event.target.removesuffix(event.about)) + _stand_in(event)
 
 
 def _stand_in(event: Event) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import col
 
 from registry.audit import sealing
+from registry.audit.bodies import typed
 from registry.audit.entries import signed_tag
 from registry.audit.subjects import readable_keys_of
 from registry.audit.tables import ACTION, INDEXED_TEXT, NO_PULL, PULL, STATED, TARGET, AuditRow
@@ -87,6 +88,7 @@ async def _targets(work: Work, target: str) -> tuple[str, ...]:
     """A user at the end of a target stands there by id."""
     place, colon, name = target.rpartition(":")
     user_id = None if target.endswith("*") else await work.fetchval(USER, name)
+    target, place = typed(target), typed(place)
     return (target,) if user_id is None else (target, f"{place}{colon}user_{user_id.hex}")
 
 

@@ -78,7 +78,7 @@ def ocsf(shown: Shown, origin: str) -> bytes:
         "status_id": status[0],
         "status": status[1],
         "status_code": shown.of("reason", "code"),
-        "status_detail": shown.readable(shown.of("reason", "text") or shown.of("reason", "stated") or "") or None,
+        "status_detail": shown.reason,
         "actor": {"user": _user(shown)},
         **(_signing_in(shown) if signing_in else _call(shown)),
         "src_endpoint": _endpoint(shown),

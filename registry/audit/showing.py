@@ -21,8 +21,8 @@ from registry.audit.targets import Named, named
 from registry.work import Work
 
 FORGOTTEN_NAME = "(forgotten)"
-USER = re.compile("user_([0-9a-f]{32})")
-MENTIONED = re.compile(USER.pattern.encode())
+USER = re.compile("user_(_*)([0-9a-f]{32})")
+MENTIONED = re.compile(b"user_([0-9a-f]{32})")
 NAMES = "SELECT id, name FROM users WHERE id = ANY($1::uuid[])"
 
 
@@ -81,12 +81,23 @@ class Shown:
         """A field of a group, such as the code of the reason; None if it is absent."""
         return self.event.get(group, {}).get(name)
 
+    @property
+    def reason(self) -> str | None:
+        """Why it was refused; else the reason its actor stated, in which nothing stands for a name."""
+        text: str | None = self.of("reason", "text")
+        stated: str | None = self.of("reason", "stated")
+        return self.readable(text) if text else stated
+
     def readable(self, text: str) -> str:
         """With names in the place of what stands for them."""
-        text = USER.sub(lambda found: self.names.get(found[1], FORGOTTEN_NAME), text)
+        text = USER.sub(self._user, text)
         if FORGOTTEN in text and "private" in self.event and (not self.private or "about" in self.private):
             text = text.replace(FORGOTTEN, str(self.private.get("about", FORGOTTEN_NAME)))
         return text
+
+    def _user(self, found: re.Match[str]) -> str:
+        more, user_id = found.groups()
+        return f"user{more}{user_id}" if more else self.names.get(user_id, FORGOTTEN_NAME)
 
     def _readable_in(self, value: Any) -> Any:
         match value:

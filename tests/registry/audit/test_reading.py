@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support import world
+from tests.support.books import address_of, opened
 from tests.support.handmade import Door, knocking
 from tests.support.server import Server
 from tests.support.world import Person, Tenant
@@ -204,3 +205,17 @@ async def test_one_entry_by_its_id_for_those_who_may_read_it(tidewaiter: Server,
         answer = await tidewaiter.graphql(query, {"id": node["id"]}, **signed_in)
         found = (answer.get("data") or {}).get("node")
         assert (found is not None and found["target"] == node["target"]) == seen, answer
+
+
+async def test_a_repository_that_is_called_like_the_stand_in_for_a_user_is_shown_and_found_as_it_is_called(
+    tidewaiter: Server,
+) -> None:
+    acme = await world.tenant(tidewaiter, "likeness")
+    async with opened(address_of(tidewaiter)) as books:
+        user_id = await books.fetchval("SELECT id FROM users WHERE name = $1", acme.owner.name)
+    await world.repository(acme, f"user_{user_id.hex}")
+    expected = f"{acme.organization}/user_{user_id.hex}"
+    assert (await world.entries(acme))[0].target == expected
+    query = "query($target: String) { auditLog(filter: {target: $target}) { nodes { target } } }"
+    found = await tidewaiter.graphql(query, {"target": expected}, acme.owner.name, acme.owner.password)
+    assert found["data"]["auditLog"]["nodes"] == [{"target": expected}]
