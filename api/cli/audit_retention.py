@@ -68,7 +68,7 @@ def segments(as_json: Annotated[bool, typer.Option("--json", help="One JSON obje
 
     async def act(settings: Settings) -> list[dict[str, Any]]:
         async with system_of(settings) as system:
-            return await retaining.segments(system.foundation.pool.fetch)
+            return await retaining.segments(system.foundation)
 
     for row in run(act):
         typer.echo(orjson.dumps(row).decode() if as_json else _line(row))

@@ -32,6 +32,10 @@ class NotForked(Conflict):
     code = "LOG_NOT_FORKED"
 
 
+class OnlyKey(Conflict):
+    code = "ONLY_KEY"
+
+
 async def rotate(foundation: Foundation, sequencer: Sequencer, folder: Path, why: str | None) -> Signers:
     before = keys.read_signers(folder)
     after = _written_down(folder, before[0].name, before)
@@ -42,8 +46,13 @@ async def rotate(foundation: Foundation, sequencer: Sequencer, folder: Path, why
 
 
 async def retire(foundation: Foundation, sequencer: Sequencer, folder: Path, why: str | None) -> Signers:
-    """What was signed last must bear the key that stays, or the log would not know its own signature."""
+    """What was signed last must bear the key that stays, or the log would not know its own signature.
+
+    Raises `OnlyKey`, `NotSigned`.
+    """
     before = keys.read_signers(folder)
+    if len(before) == 1:
+        raise OnlyKey("Only one key signs the log, so none can retire: make a new one first, with --rotate.")
     after = before[:1]
     await _require_signed(sequencer)
     await _record(foundation, "audit.key_retire", before, after, why)

@@ -25,7 +25,7 @@ from registry.audit.sequencing import Sequencer, acting
 from registry.audit.tables import SegmentRow
 from registry.audit.verifying import SOUND
 from registry.errors import Conflict, Invalid
-from registry.storage.database import Connection, Fetch
+from registry.storage.database import Connection
 from registry.transparency.notes import VerifierKey
 from registry.work import Foundation
 
@@ -118,7 +118,7 @@ async def archive(foundation: Foundation, sequencer: Sequencer, month: Month, fo
     async with acting(sequencer.dsn) as connection:
         now = foundation.clock.now()
         await connection.execute(KEEP, month.first, first, last, str(path), digest, now)
-        told = {"entries": [first, last], "digest": [None, digest]}
+        told = {"entries": [None, [first, last]], "archive": [None, str(path)], "digest": [None, digest]}
         await connection.execute(RECORD, system_body("audit.archive", month.text, now, changes=told))
     return path
 
@@ -135,7 +135,8 @@ async def drop(foundation: Foundation, sequencer: Sequencer, month: Month, reaso
         if digest != row["digest"]:
             raise ArchiveUnsound(f"{row['archive']} is not the file that was verified; archive the month again.")
         await connection.execute("SELECT audit_drop($1)", month.first)
-        told = {"entries": [row["first_seq"], row["last_seq"]], "archive": row["archive"], "digest": digest}
+        entries = [row["first_seq"], row["last_seq"]]
+        told = {"entries": [entries, None], "archive": [None, row["archive"]], "digest": [None, digest]}
         body = system_body("audit.drop", month.text, foundation.clock.now(), stated=reason, changes=told)
         await connection.execute(RECORD, body)
 
@@ -174,12 +175,13 @@ async def retain(foundation: Foundation, sequencer: Sequencer, folder: Path, mon
     return dropped
 
 
-async def segments(fetch: Fetch) -> list[dict[str, Any]]:
-    """What has become of each month that is or was here, the oldest first."""
-    known = {row["month"]: dict(row) for row in await fetch(SEGMENTS)}
-    there = {row["month"] for row in await fetch(MONTHS)}
+async def segments(foundation: Foundation) -> list[dict[str, Any]]:
+    """What has become of each month that has begun, or of which something is known, the oldest first."""
+    known = {row["month"]: dict(row) for row in await foundation.pool.fetch(SEGMENTS)}
+    today = foundation.clock.now().date()
+    begun = {row["month"] for row in await foundation.pool.fetch(MONTHS) if row["month"] <= today}
     unknown = {**dict.fromkeys(SegmentRow.model_fields), "legal_hold": False}
-    return [known.get(month, {**unknown, "month": month}) for month in sorted({*known, *there})]
+    return [known.get(month, {**unknown, "month": month}) for month in sorted({*known, *begun})]
 
 
 async def _leave(foundation: Foundation, sequencer: Sequencer, month: Month, folder: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from uuid import UUID
 
 import asyncpg
+import orjson
 import pytest
 
 from registry.actors import SYSTEM, Origin
@@ -89,6 +90,34 @@ async def test_a_month_is_archived_dropped_and_still_proven(system: System, dsn:
     assert told[:2] == [("audit.archive", None), ("audit.drop", "it is old")]
 
 
+async def test_what_is_recorded_of_an_archive_says_what_was_before_and_after(
+    system: System, dsn: str, tmp_path: Path
+) -> None:
+    this, _ = await two_months(system, tmp_path)
+    path = await retaining.archive(system.foundation, system.sequencer, this, tmp_path / "archive")
+    async with opened(dsn) as owner:
+        kept = await owner.fetchrow("SELECT first_seq, last_seq, digest FROM audit_segment")
+    await retaining.drop(system.foundation, system.sequencer, this)
+    await system.sequencer.catch_up()
+    async with opened(dsn) as owner:
+        rows = await owner.fetch("SELECT action, entry FROM audit_log WHERE target = $1 ORDER BY seq", this.text)
+    told = {row["action"]: orjson.loads(row["entry"])["event"]["change"] for row in rows}
+    numbers, archive = [kept["first_seq"], kept["last_seq"]], {"archive": [None, str(path)]}
+    digest = {"digest": [None, kept["digest"]]}
+    assert told["audit.archive"] == {"entries": [None, numbers]} | archive | digest
+    assert told["audit.drop"] == {"entries": [numbers, None]} | archive | digest
+
+
+async def test_only_months_that_have_begun_are_listed(system: System) -> None:
+    """A partition is made ahead of its month. What an operator said of one is shown whenever it is."""
+    foundation = system.foundation
+    this = Month(foundation.clock.now().date().replace(day=1))
+    later = Month(this.plus(1))
+    assert [row["month"] for row in await retaining.segments(foundation)] == [this.first]
+    await retaining.hold(foundation, system.sequencer, later, on=True, reason=None)
+    assert [row["month"] for row in await retaining.segments(foundation)] == [this.first, later.first]
+
+
 async def test_what_is_not_over_empty_or_no_month_is_not_archived(system: System, tmp_path: Path) -> None:
     foundation, sequencer = system.foundation, system.sequencer
     now = foundation.clock.now()
@@ -170,7 +199,7 @@ async def test_a_month_in_the_middle_may_leave_while_an_older_one_is_held(
     async with foundation.view(SYSTEM, Origin()) as work:
         assert await reading.row_of(work, gone) is None
         assert await reading.row_of(work, gone - 1) is not None
-    states = {row["month"]: row["dropped_at"] is not None for row in await retaining.segments(foundation.pool.fetch)}
+    states = {row["month"]: row["dropped_at"] is not None for row in await retaining.segments(foundation)}
     assert (states[this.first], states[following.first]) == (False, True)
     with pytest.raises(MonthKept, match="was dropped"):
         await retaining.hold(foundation, sequencer, following, on=True, reason=None)
@@ -249,6 +278,16 @@ async def test_a_month_archived_under_a_key_that_retired_since_may_leave(system:
     await retaining.drop(foundation, sequencer, this)
     verdict = await scrub_database(foundation, sequencer.publisher)
     assert (verdict.status, verdict.sentence) == (SOUND, "Sound.")
+
+
+async def test_the_only_key_does_not_retire(system: System, dsn: str, tmp_path: Path) -> None:
+    """An entry would tell of a change that is none."""
+    folder = tmp_path / "keys"
+    with pytest.raises(rekeying.OnlyKey, match="--rotate"):
+        await rekeying.retire(system.foundation, system.sequencer, folder, None)
+    await system.sequencer.catch_up()
+    async with opened(dsn) as owner:
+        assert await owner.fetchval("SELECT count(*) FROM audit_log WHERE action = 'audit.key_retire'") == 0
 
 
 async def test_nothing_leaves_a_log_that_is_in_doubt(system: System, dsn: str, tmp_path: Path) -> None:
