@@ -139,7 +139,7 @@ def conditions(wanted: Sought) -> list[ColumnElement[bool]]:
         None if plain.request_id is None else col(AuditRow.request_id) == plain.request_id,
         None if plain.reason is None else _long(STATED, col(AuditRow.stated), plain.reason),
         None if wanted.targets is None else or_(*(_long(TARGET, col(AuditRow.target), one) for one in wanted.targets)),
-        None if wanted.actor_kind is None else col(AuditRow.actor_kind) == wanted.actor_kind,
+        None if wanted.actor_kind is None else _nobody(wanted.actor_kind),
         None if wanted.source_tags is None else _tagged(col(AuditRow.source_tag), wanted.source_tags),
     ]
     return [condition for condition in found if condition is not None]
@@ -149,6 +149,11 @@ def _action(wanted: str) -> ColumnElement[bool]:
     """Said besides, that it is no pull lets the index without them serve."""
     found = _matches(ACTION, wanted)
     return found if PULL.startswith(wanted.removesuffix("*")) else and_(found, NO_PULL)
+
+
+def _nobody(kind: str) -> ColumnElement[bool]:
+    """Said besides, that there is no id lets the index of those entries serve."""
+    return and_(col(AuditRow.actor_kind) == kind, col(AuditRow.actor_id).is_(None))
 
 
 def _long(indexed: Any, column: Any, wanted: str) -> ColumnElement[bool]:

@@ -52,7 +52,8 @@ class AuditRow(SQLModel, table=True):
     __table_args__ = (
         Index("audit_log_account", "account_id", "logged_at", "seq"),
         Index("audit_log_actor", "actor_id", "logged_at", "seq"),
-        Index("audit_log_refused", "logged_at", "seq", postgresql_where="outcome <> 'allowed'"),
+        Index("audit_log_nobody", "actor_kind", "logged_at", "seq", postgresql_where="actor_id IS NULL"),
+        Index("audit_log_refused", "outcome", "logged_at", "seq", postgresql_where="outcome <> 'allowed'"),
         Index("audit_log_request", "request_id"),
         Index("audit_log_source", "source_tag", "logged_at", "seq"),
         Index("audit_log_target", literal_column(BEGINNING_OF_TARGET), "logged_at", "seq"),
