@@ -46,12 +46,12 @@ class Inclusion:
     hashes: list[bytes]
     published: Published | None
 
-    @property
-    def text(self) -> str | None:
-        """The proof as C2SP's tlog-proof has it; none without a checkpoint, which is a part of it."""
+    def text(self, entry: bytes | None) -> str | None:
+        """The proof as C2SP's tlog-proof has it; none without a checkpoint, which is a part of it. The entry is one if
+        it is at hand."""
         if self.published is None:
             return None
-        return Proof(self.index, tuple(self.hashes), self.published.note).text
+        return Proof(self.index, tuple(self.hashes), self.published.note, entry).text
 
 
 @dataclass(frozen=True, slots=True)

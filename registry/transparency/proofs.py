@@ -1,6 +1,7 @@
-"""Proofs that stand alone (C2SP tlog-proof): with the entry and the verifier key they need neither us nor a network."""
+"""Proofs that stand alone (C2SP tlog-proof): with the verifier key they need neither us nor a network. The extra data of
+ours are the bytes of the entry itself, so that one file holds what is proven and its proof."""
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from registry.transparency.merkle import ProofInvalid, leaf_hash, verify_inclusi
 from registry.transparency.notes import VerifierKey, open_note
 
 FIRST_LINE = "c2sp.org/tlog-proof@v1"
+EXTRA = "extra "
 MOST_HASHES = 63
 
 
@@ -20,33 +22,42 @@ class Proof:
     index: int
     hashes: tuple[bytes, ...]
     note: str
+    extra: bytes | None = None
 
     @property
     def text(self) -> str:
+        extra = "" if self.extra is None else f"extra {b64encode(self.extra).decode()}\n"
         hashes = "".join(f"{b64encode(one).decode()}\n" for one in self.hashes)
-        return f"{FIRST_LINE}\nindex {self.index}\n{hashes}\n{self.note}"
+        return f"{FIRST_LINE}\n{extra}index {self.index}\n{hashes}\n{self.note}"
 
 
 def parse(text: str) -> Proof:
-    """The optional line of extra data is passed over: nothing proves it. Raises `ProofInvalid`."""
+    """Raises `ProofInvalid`."""
     head, gap, note = text.partition("\n\n")
     first, *lines = head.split("\n")
-    if lines and lines[0].startswith("extra "):
-        lines = lines[1:]
+    extra = _extra(lines.pop(0)) if lines and lines[0].startswith(EXTRA) else None
     if first != FIRST_LINE or not gap or not lines or not lines[0].startswith("index "):
         raise ProofInvalid(f"A proof begins with {FIRST_LINE} and the index of the entry.")
     index = lines[0].removeprefix("index ")
     if not SIZE.fullmatch(index) or len(lines) > MOST_HASHES + 1:
         raise ProofInvalid("The index of a proof is a number, and at most 63 hashes follow it.")
-    return Proof(int(index), _hashes(lines[1:]), note)
+    return Proof(int(index), _hashes(lines[1:]), note, extra)
 
 
-def verify_proof(text: str, entry: bytes, keys: Sequence[VerifierKey]) -> Checkpoint:
-    """The checkpoint under which the entry stands. Raises `ProofInvalid`, `NoteInvalid`, `CheckpointInvalid`."""
-    proof = parse(text)
-    checkpoint = checkpoints.parse(open_note(proof.note, keys).text)
+def verify_proof(proof: Proof, entry: bytes, keys: Sequence[VerifierKey]) -> tuple[Checkpoint, tuple[VerifierKey, ...]]:
+    """The checkpoint under which the entry stands, and who signed it. Raises `ProofInvalid`, `NoteInvalid`,
+    `CheckpointInvalid`."""
+    opened = open_note(proof.note, keys)
+    checkpoint = checkpoints.parse(opened.text)
     verify_inclusion(proof.index, checkpoint.size, leaf_hash(entry), proof.hashes, checkpoint.root)
-    return checkpoint
+    return checkpoint, opened.keys
+
+
+def _extra(line: str) -> bytes:
+    try:
+        return b64decode(line.removeprefix(EXTRA), validate=True)
+    except ValueError as error:
+        raise ProofInvalid("The extra data of a proof are in base64.") from error
 
 
 def _hashes(lines: Sequence[str]) -> tuple[bytes, ...]:

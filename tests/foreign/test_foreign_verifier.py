@@ -126,9 +126,17 @@ async def test_a_proof_of_another_entry_is_refused(verify: Verify, evidence: Evi
 
 async def test_a_proof_with_one_hash_changed_is_refused(verify: Verify, evidence: Evidence, tmp_path: Path) -> None:
     proof = lines_of(evidence.proofs)[0]
-    hash = proof["text"].splitlines()[2]
+    hash = proof["text"].splitlines()[3]
     changed = write(tmp_path / "proofs", [proof | {"text": proof["text"].replace(hash, flipped(hash))}])
     refused(verify(replace(evidence, proofs=changed)), "proof: of entry 0 in ", WRONG)
+
+
+async def test_a_proof_that_carries_another_entry_is_refused(
+    verify: Verify, evidence: Evidence, tmp_path: Path
+) -> None:
+    proof, other, *_ = lines_of(evidence.proofs)
+    swapped = write(tmp_path / "proofs", [proof | {"text": proof["text"].replace(proof["entry"], other["entry"])}])
+    refused(verify(replace(evidence, proofs=swapped)), "proof: of entry 0: the text holds other bytes")
 
 
 async def test_a_consistency_proof_with_one_hash_changed_is_refused(

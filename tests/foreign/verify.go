@@ -13,6 +13,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -200,12 +202,19 @@ func (log *Log) checkProofs(file io.Reader) (int64, error) {
 		if err != nil {
 			return err
 		}
-		return log.checkProof(proof, tlog.RecordHash(answer.Entry))
+		if err := log.checkProof(proof, tlog.RecordHash(answer.Entry)); err != nil {
+			return err
+		}
+		if !bytes.Equal(proof.extra, answer.Entry) {
+			return fmt.Errorf("of entry %d: the text holds other bytes", proof.index)
+		}
+		return nil
 	})
 }
 
-// Proof is one in C2SP's tlog-proof, which holds the checkpoint that it leads to.
+// Proof is one in C2SP's tlog-proof, which holds the checkpoint that it leads to. Its extra data are the entry.
 type Proof struct {
+	extra      []byte
 	index      int64
 	hashes     tlog.RecordProof
 	checkpoint string
@@ -241,10 +250,17 @@ func (log *Log) checkRecord(index int64, leaf tlog.Hash) error {
 	return tlog.CheckRecord(proof, log.tree.N, log.tree.Hash, index, leaf)
 }
 
-// parseProof reads the text of a proof: its name, the index, the hashes, an empty line, and the checkpoint.
+// parseProof reads the text of a proof: its name, the extra data, the index, the hashes, an empty line, and the
+// checkpoint.
 func parseProof(text string) (proof Proof, err error) {
 	head, checkpoint, _ := strings.Cut(text, "\n\n")
 	lines := strings.Split(head, "\n")
+	if len(lines) > 1 && strings.HasPrefix(lines[1], "extra ") {
+		if proof.extra, err = base64.StdEncoding.DecodeString(strings.TrimPrefix(lines[1], "extra ")); err != nil {
+			return proof, err
+		}
+		lines = append(lines[:1], lines[2:]...)
+	}
 	if len(lines) < 2 || lines[0] != "c2sp.org/tlog-proof@v1" || !strings.HasPrefix(lines[1], "index ") {
 		return proof, errors.New("the text is no tlog-proof")
 	}

@@ -59,7 +59,9 @@ async def test_an_entry_is_proven_with_nothing_but_the_key(
     found = (await ask(tidewaiter, PROOF, acme.owner, index=index))["auditProof"]
     entry = b64decode(found["entry"])
     assert b64decode(found["leafHash"]) == leaf_hash(entry)
-    assert proofs.verify_proof(found["text"], entry, [key]).size == found["size"]
+    proof = proofs.parse(found["text"])
+    assert proof.extra == entry
+    assert proofs.verify_proof(proof, entry, [key])[0].size == found["size"]
     checkpoint = checkpoints.parse(open_note(found["checkpoint"], [key]).text)
     hashes = [b64decode(one) for one in found["proof"]]
     verify_inclusion(index, found["size"], leaf_hash(entry), hashes, checkpoint.root)

@@ -1,5 +1,7 @@
 """Signed notes, checkpoints and proofs as texts: what is accepted, and what is not."""
 
+from dataclasses import replace
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -175,32 +177,38 @@ def test_what_is_no_checkpoint_is_refused(text: str) -> None:
         checkpoints.parse(text)
 
 
-def proof_text(index: int, size: int = 9) -> str:
+def proof_of(index: int, size: int = 9) -> Proof:
     growth = tiles.grow(0, [], [leaf_hash(str(number).encode()) for number in range(size)])
     edge = {(level, 0): data for level, data in enumerate(growth.edge)}
     checkpoint = Checkpoint(OLD.name, size, tiles.root_of(size, growth.edge))
-    return Proof(index, tuple(tiles.inclusion_proof(index, size, edge)), sign(checkpoint.text, [OLD])).text
+    return Proof(index, tuple(tiles.inclusion_proof(index, size, edge)), sign(checkpoint.text, [OLD]))
 
 
 @pytest.mark.parametrize("index", range(9))
 def test_a_proof_stands_alone(index: int) -> None:
-    text = proof_text(index)
-    assert text.startswith(f"c2sp.org/tlog-proof@v1\nindex {index}\n")
-    assert verify_proof(text, str(index).encode(), [OLD.verifier]).size == 9
-    assert proofs.parse(text).text == text
-    extra = text.replace("\nindex", "\nextra bm90aGluZw==\nindex")
-    assert verify_proof(extra, str(index).encode(), [OLD.verifier]).size == 9
+    proof, entry = proof_of(index), str(index).encode()
+    assert proof.text.startswith(f"c2sp.org/tlog-proof@v1\nindex {index}\n")
+    assert proofs.parse(proof.text) == proof
+    checkpoint, keys = verify_proof(proof, entry, [OLD.verifier])
+    assert (checkpoint.size, keys) == (9, (OLD.verifier,))
     with pytest.raises(ProofInvalid):
-        verify_proof(text, b"else", [OLD.verifier])
+        verify_proof(proof, b"else", [OLD.verifier])
     with pytest.raises(NoteUnverified):
-        verify_proof(text, str(index).encode(), [OTHER.verifier])
+        verify_proof(proof, entry, [OTHER.verifier])
+
+
+@pytest.mark.parametrize("extra", [b"", b"0", b"a\nb" * 30_000])
+def test_a_proof_carries_what_is_given_with_it(extra: bytes) -> None:
+    proof = replace(proof_of(3), extra=extra)
+    assert proof.text.startswith("c2sp.org/tlog-proof@v1\nextra ")
+    assert proofs.parse(proof.text) == proof
 
 
 def test_a_proof_of_a_log_of_one_entry_has_no_hashes() -> None:
-    assert verify_proof(proof_text(0, 1), b"0", [OLD.verifier]).size == 1
+    assert verify_proof(proof_of(0, 1), b"0", [OLD.verifier])[0].size == 1
 
 
-SOUND = proof_text(3)
+SOUND = proof_of(3).text
 
 
 @pytest.mark.parametrize(
@@ -215,9 +223,11 @@ SOUND = proof_text(3)
         SOUND.replace("index 3\n", "index 3\nAAAA\n"),
         SOUND.replace("index 3\n", "index 3\n" + (("A" * 43 + "=\n") * 64)),
         SOUND.replace("index 3", "index 4"),
+        SOUND.replace("index 3", "extra !\nindex 3"),
+        SOUND.replace("index 3", "extra MA==\nextra MA==\nindex 3"),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_what_is_no_proof_is_refused(text: str) -> None:
     with pytest.raises((ProofInvalid, NoteInvalid)):
-        verify_proof(text, b"3", [OLD.verifier])
+        verify_proof(proofs.parse(text), b"3", [OLD.verifier])
