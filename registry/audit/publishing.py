@@ -91,6 +91,7 @@ class Publisher:
         self._clock = clock
         self._every = every
         self._turns = Turns(LOOK_EVERY)
+        self._empty: set[str] = set()
 
     @property
     def origin(self) -> str:
@@ -191,8 +192,21 @@ class Publisher:
             await self._compare(connection, tree, "the database's newest checkpoint", row["note"])
         for anchor in self.anchors:
             if note := await self._newest_at(anchor):
+                self._empty.discard(anchor.name)
                 await self._compare(connection, tree, f"the anchor {anchor.name}", note)
+            elif row is not None:
+                await self._tell_of_empty(connection, anchor)
         return row
+
+    async def _tell_of_empty(self, connection: Connection, anchor: Anchor) -> None:
+        """Once, until it holds something again. What is signed next is put there, and tells nothing of what went."""
+        if anchor.name in self._empty:
+            return
+        self._empty.add(anchor.name)
+        sentence = f"The anchor {anchor.name} holds no checkpoint of this log: it is new, or was emptied."
+        log.warning("an anchor holds no checkpoint of the audit log", anchor=anchor.name, reason=sentence)
+        changes, now = {"anchor": [None, anchor.name]}, self._clock.now()
+        await connection.execute(RECORD, system_body("audit.anchor", self.origin, now, sentence, changes=changes))
 
     async def _newest_at(self, anchor: Anchor) -> str | None:
         """Where the newest is of another log, as when this one has just been opened, or somebody put a foreign line

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import orjson
 import pytest
+import structlog
 
 from registry import keys
 from registry.actors import SYSTEM, Origin
@@ -181,6 +182,77 @@ async def test_an_anchor_that_does_not_take_it_holds_the_signature_back_and_noth
         await system.sequencer.publish_now()
         assert standing.failure is None
         assert len(await notes(dsn)) == 1
+
+
+class Forgetful:
+    """An anchor that says it took what it did not."""
+
+    name = "a forgetful one"
+
+    async def newest(self) -> str | None:
+        return None
+
+    async def all(self) -> AsyncIterator[str]:
+        for note in ():
+            yield note
+
+    async def put(self, note: str) -> None:
+        pass
+
+
+async def told_of_anchors(dsn: str) -> list[dict[str, Any]]:
+    async with opened(dsn) as owner:
+        rows = await owner.fetch("SELECT entry FROM audit_log WHERE action = 'audit.anchor' ORDER BY seq")
+    return [orjson.loads(unwrap(row["entry"]).body) for row in rows]
+
+
+async def test_an_anchor_that_was_emptied_is_not_begun_anew_without_a_word(dsn: str, tmp_path: Path) -> None:
+    path = tmp_path / "audit" / "checkpoints.jsonl"
+    async with in_process(dsn, tmp_path) as system:
+        await write(system, "one")
+        await system.sequencer.publish_now()
+        await write(system, "two")
+        await system.sequencer.publish_now()
+        assert await told_of_anchors(dsn) == []
+        for _ in range(2):
+            path.unlink()
+            with structlog.testing.capture_logs() as lines:
+                for target in ("three", "four"):
+                    await write(system, target)
+                    await system.sequencer.publish_now()
+            warned = [line for line in lines if line["log_level"] == "warning" and line.get("anchor") == str(path)]
+            assert len(warned) == 1
+        assert system.sequencer.publisher.standing.failure is None
+        origin = system.sequencer.publisher.origin
+    assert anchored(tmp_path)[-1] == (await notes(dsn))[-1]["note"]
+    entry, _ = await told_of_anchors(dsn)
+    assert (entry["target"]["name"], entry["change"]) == (origin, {"anchor": [None, str(path)]})
+    sentence = f"The anchor {path} holds no checkpoint of this log: it is new, or was emptied."
+    assert entry["reason"]["text"] == sentence
+
+
+async def test_an_anchor_that_stays_empty_is_told_of_once(dsn: str, tmp_path: Path) -> None:
+    async with in_process(dsn, tmp_path) as system:
+        await write(system, "one")
+        await system.sequencer.publish_now()
+        system.sequencer.publisher.anchors = [*system.sequencer.publisher.anchors, Forgetful()]
+        for target in ("two", "three", "four"):
+            await write(system, target)
+            await system.sequencer.publish_now()
+    assert [entry["change"]["anchor"] for entry in await told_of_anchors(dsn)] == [[None, "a forgetful one"]]
+
+
+async def test_the_anchor_of_a_log_that_has_signed_nothing_yet_may_be_empty(dsn: str, tmp_path: Path) -> None:
+    """Also of one that was opened after another."""
+    async with in_process(dsn, tmp_path) as system:
+        await write(system, "one")
+        await system.sequencer.publish_now()
+        old = keys.read_signers(tmp_path / "keys")
+        keys.keep_signers(tmp_path / "keys", [SignerKey.generate(old[0].name.removesuffix("1") + "2")])
+        await write(system, "two")
+        await system.sequencer.publish_now()
+    assert {note.partition("\n")[0][-1] for note in anchored(tmp_path)} == {"1", "2"}
+    assert await told_of_anchors(dsn) == []
 
 
 class Slow:
