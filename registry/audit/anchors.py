@@ -53,13 +53,14 @@ class FileAnchor:
         await anyio.to_thread.run_sync(self._put, note, abandon_on_cancel=True)
 
     def _newest(self) -> str | None:
+        """Where the end of the file has none, because somebody put other things there, all of it is read."""
         try:
             for line in reversed(self._tail().split(b"\n")):
                 if note := _note_in(line):
                     return note
         except OSError as error:
             raise AnchorFailed(f"The anchor {self.name} cannot be read: {error.strerror}.") from error
-        return None
+        return next(reversed(self._all()), None)
 
     def _all(self) -> list[str]:
         try:
@@ -71,7 +72,7 @@ class FileAnchor:
             raise AnchorFailed(f"The anchor {self.name} cannot be read: {error.strerror}.") from error
 
     def _tail(self) -> bytes:
-        """Lines are far shorter than this, so the last whole one is in it."""
+        """Lines are far shorter than this, so the last whole one is in it, unless it is not ours."""
         try:
             with self._path.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))

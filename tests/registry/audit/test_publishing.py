@@ -386,6 +386,16 @@ async def test_a_line_cut_short_by_a_crash_is_passed_over(tmp_path: Path) -> Non
     assert [note async for note in anchor.all()] == ["first", "third"]
 
 
+async def test_rubbish_behind_it_hides_no_checkpoint(tmp_path: Path) -> None:
+    anchor = FileAnchor(tmp_path / "anchor")
+    await anchor.put("first")
+    with (tmp_path / "anchor").open("ab") as file:
+        file.write(b"\n" * 200_000 + b"x" * 200_000)
+    assert await anchor.newest() == "first"
+    await anchor.put("second")
+    assert await anchor.newest() == "second"
+
+
 async def test_a_foreign_line_at_the_anchor_hides_nothing(dsn: str, tmp_path: Path) -> None:
     """As whoever restored the database would put it there."""
     async with in_process(dsn, tmp_path) as system:
