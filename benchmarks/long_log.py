@@ -69,6 +69,8 @@ FILTERS: dict[str, dict[str, str]] = {
     "source: one address": {"source": "192.0.2.7"},
     "request id: none such": {"requestId": "0" * 32},
     "reason: incident-*": {"reason": "incident-*"},
+    "reason: *dent-7*": {"reason": "*dent-7*"},
+    "reason: none such": {"reason": "*nothing of the kind*"},
     "account: one tenant": {"account": "tenant"},
     "account and target: none such": {"account": "tenant", "target": "nobody/nothing:1"},
 }

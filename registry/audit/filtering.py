@@ -42,7 +42,8 @@ NOBODY = ("system", "anonymous")
 
 @dataclass(frozen=True, slots=True)
 class EntryFilter:
-    """All that is given must hold. `action`, `target` and `reason` may end in `*`; `until` is exclusive."""
+    """All that is given must hold. `action`, `target` and `reason` may end in `*`, `reason` may begin with one too;
+    `until` is exclusive."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -137,7 +138,7 @@ def conditions(wanted: Sought) -> list[ColumnElement[bool]]:
         None if plain.action is None else _action(plain.action),
         None if plain.outcome is None else col(AuditRow.outcome) == plain.outcome.lower(),
         None if plain.request_id is None else col(AuditRow.request_id) == plain.request_id,
-        None if plain.reason is None else _long(STATED, col(AuditRow.stated), plain.reason),
+        None if plain.reason is None else _stated(plain.reason),
         None if wanted.targets is None else or_(*(_long(TARGET, col(AuditRow.target), one) for one in wanted.targets)),
         None if wanted.actor_kind is None else _nobody(wanted.actor_kind),
         None if wanted.source_tags is None else _tagged(col(AuditRow.source_tag), wanted.source_tags),
@@ -154,6 +155,16 @@ def _action(wanted: str) -> ColumnElement[bool]:
 def _nobody(kind: str) -> ColumnElement[bool]:
     """Said besides, that there is no id lets the index of those entries serve."""
     return and_(col(AuditRow.actor_kind) == kind, col(AuditRow.actor_id).is_(None))
+
+
+def _stated(wanted: str) -> ColumnElement[bool]:
+    """Anywhere in a reason, it is looked for among all that have one."""
+    column: Any = col(AuditRow.stated)
+    if not _is_anywhere(wanted):
+        return _long(STATED, column, wanted)
+    if wanted.endswith("*"):
+        return and_(column.is_not(None), column.contains(wanted[1:-1], autoescape=True))
+    return and_(column.is_not(None), column.endswith(wanted[1:], autoescape=True))
 
 
 def _long(indexed: Any, column: Any, wanted: str) -> ColumnElement[bool]:
@@ -199,7 +210,7 @@ def holds(wanted: Sought, event: Mapping[str, Any], at: datetime) -> bool:
         and (plain.outcome is None or event["outcome"] == plain.outcome.lower())
         and (plain.request_id is None or event["request_id"] == plain.request_id)
         and (plain.action is None or _is(event["action"], plain.action))
-        and (plain.reason is None or _is(event["stated"], plain.reason))
+        and (plain.reason is None or _says(event["stated"], plain.reason))
         and (wanted.targets is None or any(_is(event["target"], one) for one in wanted.targets))
         and (wanted.actor_kind is None or event["actor_kind"] == wanted.actor_kind)
         and (not wanted.by_person or _is_person(wanted, event))
@@ -210,6 +221,16 @@ def holds(wanted: Sought, event: Mapping[str, Any], at: datetime) -> bool:
 def _is_person(wanted: Sought, event: Mapping[str, Any]) -> bool:
     user = wanted.actor_id is not None and event["actor_id"] == wanted.actor_id.hex
     return user or event["actor_tag"] in wanted.actor_tags
+
+
+def _says(text: str | None, wanted: str) -> bool:
+    if text is None or not _is_anywhere(wanted):
+        return _is(text, wanted)
+    return wanted[1:-1] in text if wanted.endswith("*") else text.endswith(wanted[1:])
+
+
+def _is_anywhere(wanted: str) -> bool:
+    return wanted.startswith("*") and wanted != "*"
 
 
 def _is(text: str | None, wanted: str) -> bool:

@@ -64,6 +64,7 @@ class AuditRow(SQLModel, table=True):
             "seq",
             postgresql_where="stated IS NOT NULL",
         ),
+        Index("audit_log_reasons", "logged_at", "seq", postgresql_where="stated IS NOT NULL"),
         Index("audit_log_claimed", "actor_tag", "logged_at", "seq", postgresql_where="actor_tag IS NOT NULL"),
         Index("audit_log_besides_pulls", "action", "logged_at", "seq", postgresql_where=NO_PULL),
         {"postgresql_partition_by": "RANGE (logged_at)"},

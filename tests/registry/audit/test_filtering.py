@@ -41,7 +41,7 @@ TARGETS = [
     LONG + "z",
 ]
 ACTIONS = ["image.pull", "image.push", "image", "organization.create"]
-REASONS = [None, "incident-1", "incident-12", "INCIDENT-1", LONG]
+REASONS = [None, "incident-1", "incident-12", "INCIDENT-1", "50%_of/it\\done*", LONG]
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +84,18 @@ def texts(known: list[Any]) -> st.SearchStrategy[str | None]:
     )
 
 
+def parts(known: list[Any]) -> st.SearchStrategy[str]:
+    """What stands anywhere in one, with stars around it; its end, with one before; and stars alone."""
+    there = st.sampled_from([one for one in known if one is not None])
+    cut = st.builds(lambda text, begin, end: text[begin : begin + end], there, st.integers(0, 450), st.integers(0, 450))
+    return st.builds("*{}{}".format, cut, st.sampled_from(["", "*"])) | st.sampled_from(["*", "**", "***"])
+
+
 @st.composite
 def sought(draw: st.DrawFn) -> Sought:
     plain = EntryFilter(
         action=draw(texts(ACTIONS)),
-        reason=draw(texts(REASONS)),
+        reason=draw(texts(REASONS) | parts(REASONS)),
         outcome=draw(st.none() | st.sampled_from(list(Outcome))),
         request_id=draw(st.none() | st.sampled_from([f"{number:032x}" for number in range(7)])),
     )

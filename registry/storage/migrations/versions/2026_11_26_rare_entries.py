@@ -1,4 +1,5 @@
-"""What failed is found among what was denied, and what the system or nobody did among what users do."""
+"""What failed is found among what was denied, what the system or nobody did among what users do, and a word in the midst
+of a reason among all reasons."""
 
 from registry.storage.migrations.scripts import run
 
@@ -11,6 +12,7 @@ INDEXES = """
 DROP INDEX audit_log_refused;
 CREATE INDEX audit_log_refused ON audit_log (outcome, logged_at, seq) WHERE outcome <> 'allowed';
 CREATE INDEX audit_log_nobody ON audit_log (actor_kind, logged_at, seq) WHERE actor_id IS NULL;
+CREATE INDEX audit_log_reasons ON audit_log (logged_at, seq) WHERE stated IS NOT NULL;
 """
 
 
