@@ -1,32 +1,41 @@
-"""The command `tidewaiter`: one module a topic. Commands of operators work on the same settings, and so on the same
-database, as the server; beside a running server they meet its embedded one."""
+"""The command `tidewaiter`: all its commands, and where each is.
 
-import typer
+Those of operators work on the same settings, and so on the same database, as the server; beside a running server they
+meet its embedded one.
+"""
 
-from api.cli import (  # noqa: F401
-    audit,
-    audit_forget,
-    audit_keys,
-    audit_proofs,
-    audit_retention,
-    audit_witness,
-    doctor,
-    serving,
-    users,
+from api.cli.loading import Group
+
+USER = {
+    "password": "users:password",
+    "list": "users:list_users",
+}
+AUDIT = {
+    "list": "audit:list_entries",
+    "forget": "audit_forget:forget",
+    "key": "audit_keys:key",
+    "reopen": "audit_rekeying:reopen",
+    "export": "audit_exporting:export",
+    "verify": "audit_verifying:verify",
+    "checkpoint": "audit_exporting:checkpoint",
+    "archive": "audit_retention:archive",
+    "drop": "audit_retention:drop",
+    "hold": "audit_retention:hold",
+    "segments": "audit_retention:segments",
+    "witness": "audit_witness:witness",
+}
+app = Group(
+    "tidewaiter",
+    "Tidewaiter, the container registry that keeps the books.",
+    {
+        "serve": "serving:serve",
+        "migrate": "serving:migrate",
+        "schema": "serving:schema",
+        "doctor": "doctor:doctor",
+        "user": Group("user", "Users, for the operator of this machine.", USER),
+        "audit": Group("audit", "The audit log, for the operator of this machine.", AUDIT),
+    },
 )
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Tidewaiter, the container registry that keeps the books.",
-)
-app.command("serve")(serving.serve)
-app.command("migrate")(serving.migrate)
-app.command("schema")(serving.schema)
-app.command("doctor")(doctor.doctor)
-app.add_typer(users.app, name="user")
-app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""audit: the log, for the operator of the machine."""
+"""audit list: the newest entries, for the operator of the machine."""
 
 from typing import Annotated
 
@@ -14,10 +14,7 @@ from registry.audit.showing import Shown, numbered, show
 from registry.audit.tables import AuditRow
 from registry.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="The audit log, for the operator of this machine.")
 
-
-@app.command("list")
 def list_entries(
     number: Annotated[int, typer.Option("--number", "-n", min=1, max=10_000, help="How many, newest first.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from api.cli.audit import app
 from api.cli.opening import system_of
 from api.cli.running import run
 from registry.accounts import forgetting
@@ -13,7 +12,6 @@ from registry.audit.reasons import stated
 from registry.settings import Settings
 
 
-@app.command()
 def forget(
     user: Annotated[str | None, typer.Argument(help="The name of the user to forget.")] = None,
     strangers_before: Annotated[

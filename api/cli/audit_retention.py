@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from api.cli.audit import app
 from api.cli.opening import system_of
 from api.cli.running import run
 from registry.audit import retaining
@@ -18,7 +17,6 @@ MonthOption = Annotated[str, typer.Option("--month", help="The month, as 2026-01
 Reason = Annotated[str | None, typer.Option(help="Why; stands in the audit log.")]
 
 
-@app.command()
 def archive(
     month: MonthOption,
     to: Annotated[Path, typer.Option("--to", help="The folder for the file.")],
@@ -32,7 +30,6 @@ def archive(
     typer.echo(f"{run(act)} is written and verified; check it anywhere with 'tidewaiter audit verify'.")
 
 
-@app.command()
 def drop(month: MonthOption, reason: Reason = None) -> None:
     """Take an archived and verified month out of the database. Its tiles stay, so proofs of it still hold."""
 
@@ -45,7 +42,6 @@ def drop(month: MonthOption, reason: Reason = None) -> None:
     typer.echo(f"{month} is not in the database any more.")
 
 
-@app.command()
 def hold(
     month: MonthOption,
     on: Annotated[bool, typer.Option("--on/--off", help="Put it under the hold, or end that.")] = True,
@@ -62,7 +58,6 @@ def hold(
     typer.echo(f"{month} is under a legal hold." if on else f"{month} is under no legal hold any more.")
 
 
-@app.command()
 def segments(as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
     """Show which months are archived, dropped or held."""
 

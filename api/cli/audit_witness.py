@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from api.cli.audit import app
-from api.cli.audit_proofs import read_keys
+from api.cli.audit_verifying import read_keys
 from api.cli.fetching import within
 from registry.audit import witnessing
 from registry.audit.witnessing import Contradiction, Look, Unproven
@@ -18,7 +17,6 @@ CONSISTENT, CONTRADICTED, UNREACHABLE = 0, 1, 2
 VISIT_SECONDS = 60.0
 
 
-@app.command()
 def witness(
     url: Annotated[str, typer.Argument(help="The registry's address, such as https://registry.example.")],
     key: Annotated[list[str], typer.Option("--key", help="The log's verifier key, or a file of such.")],

@@ -11,10 +11,7 @@ from registry.accounts import managing
 from registry.actors import SYSTEM, Origin
 from registry.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Users, for the operator of this machine.")
 
-
-@app.command("password")
 def password(
     name: Annotated[str, typer.Argument(help="The user's name.")],
     from_stdin: Annotated[bool, typer.Option("--stdin", help="Read the password from standard input.")] = False,
@@ -34,7 +31,6 @@ def password(
     typer.echo(f"The password of '{name}' is set.")
 
 
-@app.command("list")
 def list_users() -> None:
     """List users: name, account, and what is particular about them."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from api.cli.audit_proofs import moment
+from api.cli.audit_exporting import moment
 from registry.transparency.checkpoints import Checkpoint
 from registry.transparency.notes import SignerKey, sign
 from tests.support import world

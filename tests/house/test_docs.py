@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 from graphql import GraphQLSchema, parse, validate
+from typer.core import TyperGroup
 
 from api.cli import app
 from api.schema.whole import schema
@@ -85,13 +86,15 @@ def commands() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
 
     def walk(command: Any, words: list[str]) -> None:
-        if not hasattr(command, "commands"):
+        if not isinstance(command, TyperGroup):
             options = {option for each in command.params for option in each.opts if option.startswith("-")}
             found[" ".join(words)] = options | {"--help"}
-        for name, inner in getattr(command, "commands", {}).items():
-            walk(inner, [*words, name])
+            return
+        context = typer.Context(command)
+        for name in command.list_commands(context):
+            walk(command.get_command(context, name), [*words, name])
 
-    walk(typer.main.get_command(app), ["tidewaiter"])
+    walk(app, ["tidewaiter"])
     return found
 
 
