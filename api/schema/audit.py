@@ -188,7 +188,8 @@ class AuditFilter:
     source: str | None = strawberry.field(default=None, description="The address it came from.")
     request_id: str | None = strawberry.field(default=None, description="The request.")
     reason: str | None = strawberry.field(
-        default=None, description="The reason its actor stated; with a `*` behind its beginning, `*…*` what stands anywhere in it."
+        default=None,
+        description="The reason its actor stated; with a `*` behind, its beginning; between two, what stands in it.",
     )
     state: EntryState | None = strawberry.field(
         default=None,

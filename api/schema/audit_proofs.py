@@ -51,7 +51,9 @@ class AuditProof:
     )
     proof: list[str] = strawberry.field(description="The hashes from the leaf up to the root, in base64.")
     checkpoint: str | None = strawberry.field(description="The signed note of that size; null if none was signed.")
-    text: str | None = strawberry.field(description="All of it as a C2SP tlog-proof, for `tidewaiter audit verify`; null without a checkpoint.")
+    text: str | None = strawberry.field(
+        description="All of it as a C2SP tlog-proof, for `tidewaiter audit verify`; null without a checkpoint."
+    )
 
     @classmethod
     def of(cls, found: Inclusion, leaf: bytes, entry: bytes | None) -> "AuditProof":

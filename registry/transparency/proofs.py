@@ -1,5 +1,5 @@
-"""Proofs that stand alone (C2SP tlog-proof): with the verifier key they need neither us nor a network. The extra data of
-ours are the bytes of the entry itself, so that one file holds what is proven and its proof."""
+"""Proofs that stand alone (C2SP tlog-proof): with the verifier key they need neither us nor a network. The extra data
+of ours are the bytes of the entry itself, so that one file holds what is proven and its proof."""
 
 from base64 import b64decode, b64encode
 from collections.abc import Sequence

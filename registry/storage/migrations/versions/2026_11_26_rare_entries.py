@@ -1,5 +1,5 @@
-"""What failed is found among what was denied, what the system or nobody did among what users do, and a word in the midst
-of a reason among all reasons."""
+"""What failed is found among what was denied, what the system or nobody did among what users do, and a word in the
+midst of a reason among all reasons."""
 
 from registry.storage.migrations.scripts import run
 
