@@ -29,6 +29,8 @@ from api.schema.whole import schema
 from api.transparency import transparency_routes
 from registry.accounts import signing_in
 from registry.actors import ANONYMOUS, Actor
+from registry.audit import subjects
+from registry.audit.subjects import WrongKey
 from registry.errors import Unauthenticated, Unavailable
 from registry.protocol.app import Registry
 from registry.protocol.calls import Door, origin_of
@@ -67,7 +69,9 @@ async def problems(system: System) -> Mapping[str, str]:
     found = {}
     try:
         with anyio.fail_after(2):
-            await system.foundation.pool.fetchval("SELECT 1")
+            await subjects.check(system.foundation.pool.fetch, system.foundation.sealing)
+    except WrongKey as error:
+        found["auditSealing"] = str(error)
     except Exception:
         found["database"] = "The database does not answer."
     try:

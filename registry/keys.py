@@ -15,7 +15,7 @@ from pathlib import Path
 
 from joserfc.jwk import OKPKey
 
-from registry.transparency.notes import SignerKey, VerifierKey
+from registry.transparency.notes import KeyInvalid, SignerKey, VerifierKey
 
 SIGNING, HASHING = "token-signing.pem", "secret-hashing.key"
 AUDIT_SIGNING, AUDIT_SEALING = "audit-signing.key", "audit-sealing.key"
@@ -41,14 +41,22 @@ def load_keys(folder: Path, host: str) -> Keys:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     signing = _kept(folder / SIGNING, lambda: bytes(OKPKey.generate_key("Ed25519").as_pem(private=True)))
     hashing = _kept(folder / HASHING, lambda: os.urandom(32).hex().encode())
-    sealing = _kept(folder / AUDIT_SEALING, lambda: os.urandom(32).hex().encode())
+    _kept(folder / AUDIT_SEALING, lambda: os.urandom(32).hex().encode())
     _kept(folder / AUDIT_SIGNING, lambda: f"{SignerKey.generate(f'{host}/audit/1')}\n".encode())
     return Keys(
         OKPKey.import_key(signing),
         bytes.fromhex(hashing.decode()),
         read_signers(folder),
-        bytes.fromhex(sealing.decode()),
+        read_sealing(folder),
     )
+
+
+def read_sealing(folder: Path) -> bytes:
+    """Raises `KeyInvalid`, and OSError before the first start."""
+    try:
+        return bytes.fromhex((folder / AUDIT_SEALING).read_text())
+    except ValueError:
+        raise KeyInvalid(f"{folder / AUDIT_SEALING} holds no key: it is 64 hexadecimal digits.") from None
 
 
 def read_signers(folder: Path) -> tuple[SignerKey, ...]:

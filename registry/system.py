@@ -21,13 +21,14 @@ from registry.accounts.passwords import Passwords
 from registry.accounts.signing_in import Gate
 from registry.accounts.tokens import Tokens
 from registry.actors import SYSTEM, Origin
-from registry.audit import retaining, scrubbing
+from registry.audit import retaining, scrubbing, subjects
 from registry.audit.anchors import Anchor, FileAnchor
 from registry.audit.following import Followers
 from registry.audit.object_anchor import Bucket, ObjectAnchor
 from registry.audit.publishing import KeyRing, Publisher
 from registry.audit.recording import Ledger
 from registry.audit.sequencing import Sequencer
+from registry.audit.subjects import WrongKey
 from registry.audit.verifying import SOUND
 from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
@@ -177,6 +178,10 @@ async def _open(foundation: Foundation, sequencer: Sequencer, keys: Keys) -> Sys
     gate = Gate(keys, Passwords())
     await tidy(foundation)
     generated = await first_start(foundation, gate.passwords)
+    try:
+        await subjects.check(foundation.pool.fetch, foundation.sealing)
+    except WrongKey as error:
+        log.critical("nothing can be recorded", reason=str(error))
     settings = foundation.settings
     tokens = Tokens(keys.signing, settings.address, settings.registry_host, timedelta(minutes=settings.token_minutes))
     log.info("opened", law=foundation.law.revision, time=foundation.clock.now().isoformat())

@@ -1,17 +1,22 @@
 """doctor: what an operator would check by hand, in one go."""
 
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 
 import anyio
 import typer
 
 from api.cli.running import run
+from registry import keys
+from registry.audit import subjects
+from registry.audit.subjects import WrongKey
 from registry.settings import Settings
 from registry.storage import revisions
 from registry.storage.blobs.filesystem import FilesystemStore
 from registry.storage.database import APP_ROLE, Connection, DatabaseUnavailable, connect
 from registry.storage.embedded import CannotStart
 from registry.system import database
+from registry.transparency.notes import KeyInvalid
 
 
 def doctor() -> None:
@@ -36,7 +41,7 @@ async def _examine_database(settings: Settings) -> list[tuple[bool, str]]:
         async with database(settings) as dsn:
             connection = await connect(dsn)
             try:
-                return await _examined(connection)
+                return [*await _examined(connection), *await _examine_sealing(connection, settings.data / "keys")]
             finally:
                 await connection.close()
     except (CannotStart, DatabaseUnavailable) as error:
@@ -61,6 +66,21 @@ async def _examined(connection: Connection) -> list[tuple[bool, str]]:
             else f"the role {APP_ROLE} is missing: only triggers guard the audit log",
         ),
     ]
+
+
+async def _examine_sealing(connection: Connection, folder: Path) -> list[tuple[bool, str]]:
+    """Whether persons can be sealed in the log. Without a file no key opens anything, which is no harm before the first
+    start."""
+    if await revisions.pending(connection):
+        return []
+    try:
+        key = b""
+        with suppress(FileNotFoundError):
+            key = keys.read_sealing(folder)
+        await subjects.check(connection.fetch, key)
+    except (WrongKey, KeyInvalid, OSError) as error:
+        return [(False, str(error))]
+    return [(True, "the key that seals persons in the audit log is the one of this database")]
 
 
 async def _examine_blobs(settings: Settings) -> tuple[bool, str]:

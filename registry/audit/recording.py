@@ -21,6 +21,7 @@ import structlog
 
 from registry.audit.floods import Floods
 from registry.audit.sequencing import Sequencer
+from registry.audit.subjects import WrongKey
 from registry.audit.writing import Scribe
 from registry.clock import Clock, SystemClock
 from registry.errors import Unavailable
@@ -86,10 +87,16 @@ class Ledger:
         return self._queue.qsize() + self._on_the_way
 
     async def write(self, connection: Connection, events: Sequence[Event]) -> None:
-        """Raises `LogUnavailable` when so many entries wait for their number that no more changes may be made."""
+        """Raises `LogUnavailable` when so many entries wait for their number that no more changes may be made, and when
+        nothing can be sealed."""
         if self._sequencer.overrun:
             raise _unavailable()
-        await connection.execute(INSERT, await self._scribe.bodies(connection, events, committed=False))
+        try:
+            bodies = await self._scribe.bodies(connection, events, committed=False)
+        except WrongKey as error:
+            log.error("audit entries could not be written", entries=len(events), error=repr(error))
+            raise _unavailable() from error
+        await connection.execute(INSERT, bodies)
 
     async def append(self, event: Event, pull: Pull | None = None) -> None:
         """Returns once the entry is committed, or counted as part of a flood. Raises `LogUnavailable`."""

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from registry.events import Event
+from registry.keys import AUDIT_SEALING
 from registry.storage.database import Connection, Fetch
 
 KEY_BYTES = 32
@@ -23,8 +24,21 @@ ADD = """
     ON CONFLICT (subject) DO NOTHING
 """
 
+FIRST = "SELECT subject, wrapped FROM audit_subject WHERE wrapped IS NOT NULL ORDER BY subject LIMIT 1"
+WRONG_KEY = (
+    f"keys/{AUDIT_SEALING} in the data folder is not the key under which persons are sealed in this database, so what "
+    "they do cannot be recorded, and is not done. Put the right file back, and start the servers anew."
+)
+
 Keys = dict[str, bytes | None]
 """The keys of subjects. None: forgotten, nothing is sealed under it any more."""
+
+
+class WrongKey(Exception):
+    """What the database holds was not wrapped by the installation's key."""
+
+    def __init__(self) -> None:
+        super().__init__(WRONG_KEY)
 
 
 def subject_of(event: Event) -> str:
@@ -42,7 +56,7 @@ def subject_in(event: Mapping[str, Any]) -> str:
 
 
 async def keys_of(fetch: Fetch, master: bytes, subjects: Iterable[str]) -> Keys:
-    """The keys as they stand now; who has none is left out. Raises `InvalidTag` for one that was not wrapped here: what
+    """The keys as they stand now; who has none is left out. Raises `WrongKey` for one that was not wrapped here: what
     cannot be sealed is not written."""
     rows = await fetch(FETCH, sorted(set(subjects)))
     return {row["subject"]: _unwrap(master, row["subject"], row["wrapped"]) for row in rows}
@@ -55,16 +69,26 @@ async def readable_keys_of(fetch: Fetch, master: bytes, subjects: Iterable[str])
     found: Keys = {}
     for row in rows:
         found[row["subject"]] = None
-        with suppress(InvalidTag, ValueError):
+        with suppress(WrongKey):
             found[row["subject"]] = _unwrap(master, row["subject"], row["wrapped"])
     return found
 
 
 async def make_keys(connection: Connection, master: bytes, subjects: Iterable[str]) -> Keys:
-    """Makes keys for these subjects, unless somebody just did. In one order, so that two never wait in a circle."""
+    """Makes keys for these subjects, unless somebody just did. In one order, so that two never wait in a circle.
+
+    Raises `WrongKey`: what is wrapped by another key than the rest would be lost when that is put right.
+    """
+    await check(connection.fetch, master)
     wanted = sorted(set(subjects))
     await connection.execute(ADD, wanted, [_wrap(master, one, os.urandom(KEY_BYTES)) for one in wanted])
     return await keys_of(connection.fetch, master, wanted)
+
+
+async def check(fetch: Fetch, master: bytes) -> None:
+    """That this is the key of the database, as far as the first of those that it holds tells. Raises `WrongKey`."""
+    for row in await fetch(FIRST):
+        _unwrap(master, row["subject"], row["wrapped"])
 
 
 def _wrap(master: bytes, subject: str, key: bytes) -> bytes:
@@ -73,4 +97,10 @@ def _wrap(master: bytes, subject: str, key: bytes) -> bytes:
 
 
 def _unwrap(master: bytes, subject: str, wrapped: bytes | None) -> bytes | None:
-    return None if wrapped is None else AESGCM(master).decrypt(wrapped[:12], wrapped[12:], subject.encode())
+    """Raises `WrongKey`."""
+    if wrapped is None:
+        return None
+    try:
+        return AESGCM(master).decrypt(wrapped[:12], wrapped[12:], subject.encode())
+    except (InvalidTag, ValueError) as error:
+        raise WrongKey from error
