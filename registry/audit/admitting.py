@@ -14,8 +14,8 @@ import orjson
 
 from policies.access import Level
 from registry.actors import ActorKind
-from registry.audit.bodies import VERSION, read_time
-from registry.audit.entries import LONGEST, check_storable, columns_of_event, organization_in
+from registry.audit.bodies import VERSION
+from registry.audit.entries import LONGEST, check_storable, columns_of_event, organization_in, read_time
 from registry.audit.publishing import system_body
 from registry.events import Outcome
 from registry.oci.digest import digest_of

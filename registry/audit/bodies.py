@@ -7,7 +7,7 @@ out. Nothing of a body is a secret, and what tells of a person stands only in it
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ import orjson
 from pybase64 import b64encode
 
 from registry.actors import Actor
+from registry.audit.entries import written_time
 from registry.events import Event, Grounds
 from registry.oci.digest import digest_of
 
@@ -72,14 +73,6 @@ def private_of(event: Event) -> dict[str, Any]:
         "source": origin.source,
     }
     return _present(fields) or {}
-
-
-def written_time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def read_time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def shortened(text: str | None, longest: int = LONGEST_TEXT) -> str | None:

@@ -8,14 +8,12 @@ cache for searching; it follows from the bytes by `columns_of`, and whoever veri
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 import orjson
-
-from registry.audit.bodies import read_time
 
 LONGEST = 65_535  # what an entry bundle can hold (C2SP tlog-tiles, "Log Entries")
 LONGEST_NAMES, LONGEST_TEXTS = 200, 4200  # both texts are cut at LONGEST_TEXT; names are ours
@@ -127,6 +125,15 @@ def organization_in(body: bytes) -> bytes:
     (`admitting`)."""
     place = body.rfind(b'"organization":"') + 16
     return body[place : place + 32]
+
+
+def written_time(moment: datetime) -> str:
+    """Of one width and in one zone, so that times compare as their texts do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def read_time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def time_of(wrapped: Wrapped) -> datetime:

@@ -14,8 +14,7 @@ from sqlalchemy import ColumnElement, Select, false, select, union_all
 from sqlmodel import col
 
 from registry.access import finding
-from registry.audit.bodies import read_time
-from registry.audit.entries import COLUMNS, columns_of_event
+from registry.audit.entries import COLUMNS, columns_of_event, read_time
 from registry.audit.filtering import EntryFilter, Sought, alternatives, holds, sought
 from registry.audit.tables import AuditRow, InboxRow
 from registry.audit.tiling import Tree, tree_of

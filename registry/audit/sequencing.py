@@ -20,8 +20,7 @@ import structlog
 
 from registry.audit import entries, tiling
 from registry.audit.admitting import Admitted, admit
-from registry.audit.bodies import read_time, written_time
-from registry.audit.entries import Wrapped, wrap
+from registry.audit.entries import Wrapped, read_time, wrap, written_time
 from registry.audit.publishing import Publisher, system_body
 from registry.audit.tiling import Tree
 from registry.audit.turns import Turns

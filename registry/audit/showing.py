@@ -14,8 +14,8 @@ from uuid import UUID
 import orjson
 
 from registry.audit import sealing
-from registry.audit.bodies import FORGOTTEN, read_time
-from registry.audit.entries import unwrap
+from registry.audit.bodies import FORGOTTEN
+from registry.audit.entries import read_time, unwrap
 from registry.audit.subjects import Keys, readable_keys_of, subject_in
 from registry.audit.targets import Named, named
 from registry.work import Work

@@ -14,7 +14,7 @@ from policies.access import Level
 from registry.actors import ANONYMOUS, SYSTEM, Actor, ActorKind, Origin
 from registry.audit import bodies, formats, sealing
 from registry.audit.admitting import admit
-from registry.audit.entries import Wrapped, columns_of, organization_in, wrap
+from registry.audit.entries import Wrapped, columns_of, organization_in, wrap, written_time
 from registry.audit.showing import Line, Shown
 from registry.audit.subjects import subject_of
 from registry.events import Event, Grounds, Outcome
@@ -132,8 +132,8 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
 def test_what_was_admitted_harms_nobody_who_reads_or_verifies(event: dict[str, Any]) -> None:
     body, columns = admit(orjson.dumps(event, option=orjson.OPT_SORT_KEYS), AT)
     number = None if columns[2] is None else 7
-    entry = wrap(Wrapped(body, bodies.written_time(AT), number))
-    assert columns_of(Wrapped(body, bodies.written_time(AT), number))[4:] == columns[4:]
+    entry = wrap(Wrapped(body, written_time(AT), number))
+    assert columns_of(Wrapped(body, written_time(AT), number))[4:] == columns[4:]
     assert number is None or organization_in(entry).decode() == columns[2]
     line = Line(body, 1, AT, leaf_hash(entry), number, entry)
     shown = Shown(line, orjson.loads(body), {}, {})

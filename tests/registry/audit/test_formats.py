@@ -12,8 +12,7 @@ import pytest
 
 from registry.actors import ANONYMOUS, SYSTEM, Actor, ActorKind, Origin
 from registry.audit import bodies, formats, sealing
-from registry.audit.bodies import written_time
-from registry.audit.entries import Wrapped, wrap
+from registry.audit.entries import Wrapped, wrap, written_time
 from registry.audit.showing import Shown, numbered
 from registry.audit.subjects import subject_of
 from registry.events import Event, Outcome
