@@ -31,7 +31,6 @@ def of_database(checkpoints: list[Path]) -> Verdict:
 
 
 async def _scrubbed(system: System, checkpoints: list[Path]) -> Verdict:
-    publisher = system.sequencer.publisher
-    outside = kept_elsewhere(checkpoints, {publisher.origin})
+    outside = kept_elsewhere(checkpoints, {system.sequencer.publisher.origin})
     await system.foundation.ledger.catch_up()
-    return await scrubbing.scrub_database(system.foundation, publisher, outside)
+    return await scrubbing.verify_database(system.foundation, system.sequencer, outside)

@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import structlog
-
 from registry.actors import SYSTEM, Origin
 from registry.audit import tiling
 from registry.audit.entries import COLUMNS, EntryInvalid, unwrap
@@ -51,7 +49,6 @@ EVERY = timedelta(days=1)
 REST_SECONDS = 0.05
 CLAIM = "UPDATE audit_scrub SET begun_at = $1 WHERE begun_at < $2 RETURNING begun_at"
 END = "UPDATE audit_scrub SET ended_at = $1, finding = $2"
-log = structlog.get_logger("audit")
 TILES = "SELECT count(*) AS count FROM audit_tile"
 
 
@@ -219,16 +216,27 @@ async def scrub_database(
     return verdict
 
 
+async def verify_database(
+    foundation: Foundation, sequencer: Sequencer, outside: Iterable[str] = (), *, rest_seconds: float = 0.0
+) -> Verdict:
+    """As `scrub_database`; what is found is what every server warns of until the log is verified again. A checkpoint
+    from elsewhere that is not signed by this log tells nothing of the database."""
+    outside = list(outside)
+    try:
+        known_elsewhere(outside, sequencer.publisher.verifiers)
+    except Tampered as found:
+        return Verdict(TAMPERED, str(found))
+    verdict = await scrub_database(foundation, sequencer.publisher, outside, rest_seconds=rest_seconds)
+    finding = None if verdict.status == SOUND else verdict.sentence
+    async with acting(sequencer.dsn) as connection:
+        await connection.execute(END, foundation.clock.now(), finding)
+    return verdict
+
+
 async def nightly(foundation: Foundation, sequencer: Sequencer) -> Verdict | None:
     """Once a day one of the servers verifies the whole log, without haste. None when it is not yet time."""
     now = foundation.clock.now()
     async with acting(sequencer.dsn) as connection:
         if await connection.fetchval(CLAIM, now, now - EVERY) is None:
             return None
-    verdict = await scrub_database(foundation, sequencer.publisher, rest_seconds=REST_SECONDS)
-    finding = None if verdict.status == SOUND else verdict.sentence
-    if finding is not None:
-        log.critical("the audit log was tampered with", finding=finding, index=verdict.index)
-    async with acting(sequencer.dsn) as connection:
-        await connection.execute(END, foundation.clock.now(), finding)
-    return verdict
+    return await verify_database(foundation, sequencer, rest_seconds=REST_SECONDS)

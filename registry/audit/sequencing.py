@@ -59,6 +59,7 @@ WAITING = """
     SELECT coalesce(max(id) - min(id) + 1, 0) AS length, (SELECT body FROM audit_inbox ORDER BY id LIMIT 1) AS oldest
     FROM audit_inbox
 """
+FINDING = "SELECT finding FROM audit_scrub"
 RECORD = "INSERT INTO audit_inbox (body) VALUES ($1)"
 ORGANIZATION, NUMBER = entries.COLUMNS.index("organization_id"), entries.COLUMNS.index("org_seq")
 log = structlog.get_logger("audit")
@@ -177,8 +178,14 @@ class Sequencer:
         self._looked = now
         row = await connection.fetchrow(WAITING)
         assert row is not None  # noqa: S101
-        self.publisher.standing.tampered = await connection.fetchval("SELECT finding FROM audit_scrub")
+        self._warn(await connection.fetchval(FINDING))
         self.backlog = Backlog(row["length"], self._age(row["oldest"]))
+
+    def _warn(self, finding: str | None) -> None:
+        """Of what was found when the log was last verified, by whichever server or command."""
+        if finding is not None and finding != self.publisher.standing.tampered:
+            log.critical("the audit log was tampered with", finding=finding)
+        self.publisher.standing.tampered = finding
 
     def _age(self, body: bytes | None) -> float:
         if body is None:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import anyio
+import httpx2
 import pytest
 import typer
 
@@ -16,6 +18,7 @@ from api.cli.audit_exporting import moment
 from registry.transparency.checkpoints import Checkpoint
 from registry.transparency.notes import SignerKey, sign
 from tests.support import world
+from tests.support.books import address_of, opened
 from tests.support.server import COMMAND, Server, serving
 
 DAY = 86_400
@@ -186,3 +189,51 @@ async def test_what_was_dropped_is_told(server: Server, tmp_path: Path) -> None:
     verified = server.command("audit", "verify", "--database")
     first, last = lines[0]["seq"], lines[-2]["seq"] + 1  # the export made since is one more
     assert f"numbered {first} to {last}, of {last + 1}" in verified.stdout, verified
+
+
+async def set_target(server: Server, index: int, target: str) -> str:
+    """As the owner of the database may, with the triggers off; what stood there before."""
+    async with opened(address_of(server)) as owner, owner.transaction():
+        row = "SELECT tableoid::regclass::text AS name, target FROM audit_log WHERE seq = $1"
+        found = await owner.fetchrow(row, index)
+        await owner.execute(f"ALTER TABLE {found['name']} DISABLE TRIGGER ALL")
+        await owner.execute("UPDATE audit_log SET target = $2 WHERE seq = $1", index, target)
+        await owner.execute(f"ALTER TABLE {found['name']} ENABLE TRIGGER ALL")
+    before: str = found["target"]
+    return before
+
+
+async def warned(server: Server, warning: str | None) -> None:
+    """Returns when /readyz warns so of the log, or of nothing."""
+    with anyio.fail_after(20):
+        while httpx2.get(f"{server.url}/readyz").json()["warnings"].get("audit") != warning:  # noqa: ASYNC110
+            await anyio.sleep(0.1)
+
+
+async def test_what_verify_finds_in_the_database_is_what_a_running_server_warns_of(server: Server) -> None:
+    """Until it is verified again, be it at once or in the night."""
+    await world.tenant(server, "found")
+    verify = ("audit", "verify", "--database")
+    assert server.command(*verify).returncode == 0
+    before = await set_target(server, 1, "another")
+    told = server.command(*verify)
+    assert (told.returncode, "Entry 1: a column of the table" in told.stdout) == (1, True), told
+    await warned(server, "The audit log in the database was tampered with; see the server's log.")
+    assert "Entry 1: a column of the table" in server.output
+    await set_target(server, 1, before)
+    assert server.command(*verify).returncode == 0
+    await warned(server, None)
+
+
+async def test_a_checkpoint_that_nobody_signed_is_no_finding_of_the_database(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "forged").write_text(forged(server.command("audit", "checkpoint").stdout))
+    told = server.command("audit", "verify", "--database", "--checkpoint", str(tmp_path / "forged"))
+    assert (told.returncode, "A checkpoint kept elsewhere is not valid" in told.stdout) == (1, True), told
+    async with opened(address_of(server)) as owner:
+        assert await owner.fetchval("SELECT finding FROM audit_scrub") is None
+
+
+def forged(note: str) -> str:
+    """By a key of the same name."""
+    text, _, _ = note.rpartition("\n\n")
+    return sign(f"{text}\n", [SignerKey.generate(text.partition("\n")[0])])
