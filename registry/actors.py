@@ -75,3 +75,6 @@ class Origin:
     peer: str | None = None
     forwarded: tuple[str, ...] = ()
     client_request_id: str | None = None
+
+
+INSIDE = Origin()  # nobody asked for it from outside

@@ -20,7 +20,7 @@ from registry.accounts.first_start import first_start
 from registry.accounts.passwords import Passwords
 from registry.accounts.signing_in import Gate
 from registry.accounts.tokens import Tokens
-from registry.actors import SYSTEM, Origin
+from registry.actors import INSIDE, SYSTEM, Origin
 from registry.audit import retaining, scrubbing, subjects
 from registry.audit.anchors import Anchor, FileAnchor
 from registry.audit.following import Followers
@@ -88,8 +88,9 @@ async def database(settings: Settings) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def running(settings: Settings, telemetry: Telemetry, dsn: str) -> AsyncIterator[System]:
-    """Everything a server or a command needs, over a database of this version. Raises `NotMigrated`."""
+async def running(settings: Settings, telemetry: Telemetry, dsn: str, here: Origin = INSIDE) -> AsyncIterator[System]:
+    """Everything a server or a command needs, over a database of this version. `here` is as in `Foundation`. Raises
+    `NotMigrated`."""
     await check_version(dsn)
     clock = FileClock(settings.clock_file) if settings.clock_file else SystemClock()
     keys = load_keys(settings.data / "keys", settings.registry_host)
@@ -100,7 +101,7 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str) -> AsyncIt
     pool = await open_pool(dsn, settings.database_pool)
     _watch(telemetry, ledger, sequencer, clock)
     telemetry.watch_pool(lambda: pool.get_size() - pool.get_idle_size(), pool.get_idle_size)
-    foundation = Foundation(settings, clock, pool, blobs, Law.load(), ledger, telemetry, keys.audit_sealing)
+    foundation = Foundation(settings, clock, pool, blobs, Law.load(), ledger, telemetry, keys.audit_sealing, here)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.run)
         tasks.start_soon(ledger.count_floods)

@@ -25,7 +25,7 @@ from sqlmodel import SQLModel
 
 from policies.access import Law
 from registry import deciding
-from registry.actors import Actor, Origin
+from registry.actors import INSIDE, Actor, Origin
 from registry.clock import Clock
 from registry.errors import NotFound, Refusal
 from registry.events import Event, Grounds, Outcome, Pull
@@ -60,7 +60,8 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What every Work stands on; `registry.system` lays it. `sealing` is the key that wraps those of sealed persons."""
+    """What every Work stands on; `registry.system` lays it. `sealing` is the key that wraps those of sealed persons,
+    `here` says who sits at the machine, where it is a command that runs."""
 
     settings: Settings
     clock: Clock
@@ -70,6 +71,7 @@ class Foundation:
     ledger: Ledger
     telemetry: Telemetry
     sealing: bytes
+    here: Origin = INSIDE
 
     def begin(self, actor: Actor, origin: Origin) -> "Work":
         """A change: one transaction, committed when the block is left without an exception."""

@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from api.cli.opening import system_of
 from api.cli.running import run
-from registry.actors import SYSTEM, Origin
+from registry.actors import SYSTEM
 from registry.audit import reading
 from registry.audit.showing import Shown, numbered, show
 from registry.audit.tables import AuditRow
@@ -25,7 +25,7 @@ def list_entries(
         newest = select(*reading.LINE).order_by(col(AuditRow.logged_at).desc(), col(AuditRow.seq).desc()).limit(number)
         async with system_of(settings) as system:
             await system.foundation.ledger.catch_up()
-            async with system.foundation.view(SYSTEM, Origin()) as work:
+            async with system.foundation.view(SYSTEM, system.foundation.here) as work:
                 work.attempt("audit.read", "audit log")
                 shown = await show(work, [numbered(row) for row in await work.fetch(newest)])
                 event = work.record(changes={"number": [None, number]})

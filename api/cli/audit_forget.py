@@ -7,7 +7,7 @@ import typer
 from api.cli.opening import system_of
 from api.cli.running import run
 from registry.accounts import forgetting
-from registry.actors import SYSTEM, Origin
+from registry.actors import SYSTEM
 from registry.audit.reasons import stated
 from registry.settings import Settings
 
@@ -25,7 +25,7 @@ def forget(
 
     async def act(settings: Settings) -> str:
         why = stated(reason)
-        async with system_of(settings) as system, system.foundation.begin(SYSTEM, Origin()) as work:
+        async with system_of(settings) as system, system.foundation.begin(SYSTEM, system.foundation.here) as work:
             work.stated = why
             if user is not None:
                 kept = await forgetting.forget_user(work, user)

@@ -24,7 +24,7 @@ def password(
     )
 
     async def act(settings: Settings) -> None:
-        async with system_of(settings) as system, system.foundation.begin(SYSTEM, Origin()) as work:
+        async with system_of(settings) as system, system.foundation.begin(SYSTEM, system.foundation.here) as work:
             await managing.reset_password(work, system.gate.passwords, name, secret)
 
     run(act)

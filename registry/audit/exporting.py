@@ -102,7 +102,7 @@ async def export(
 
 async def _record(foundation: Foundation, wish: Wish) -> None:
     asked = {"format": wish.format.value, "since": wish.since, "personal": wish.personal}
-    async with foundation.begin(SYSTEM, Origin()) as work:
+    async with foundation.begin(SYSTEM, foundation.here) as work:
         work.attempt("audit.export", "audit log")
         work.record(changes={name: [None, value] for name, value in asked.items() if value is not None})
 

@@ -64,7 +64,7 @@ async def retire(foundation: Foundation, sequencer: Sequencer, folder: Path, why
 
 
 async def _record(foundation: Foundation, action: str, before: Signers, after: Signers, why: str | None) -> None:
-    async with foundation.begin(SYSTEM, Origin()) as work:
+    async with foundation.begin(SYSTEM, foundation.here) as work:
         work.stated = why
         work.attempt(action, before[0].name)
         work.record(changes={"keys": [_shown(before), _shown(after)]})
@@ -75,7 +75,7 @@ async def reopen(foundation: Foundation, sequencer: Sequencer, folder: Path, why
     fork, last = await _fork(sequencer), await _last_notes(foundation, sequencer)
     old = keys.read_signers(folder)
     (new,) = _written_down(folder, _next_name(old[0].name), ())
-    async with foundation.begin(SYSTEM, Origin()) as work:
+    async with foundation.begin(SYSTEM, foundation.here) as work:
         work.stated = why
         work.attempt("audit.reopen", new.name)
         changes = {"log": [old[0].name, new.name], "key": [_shown(old), _shown((new,))], "last": [last, None]}

@@ -20,11 +20,13 @@ import structlog
 from registry.actors import SYSTEM, Origin
 from registry.audit import exporting, verifying
 from registry.audit.exporting import NEWEST, NotSigned, Wish
-from registry.audit.publishing import RECORD, system_body
+from registry.audit.publishing import RECORD
 from registry.audit.sequencing import Sequencer, acting
 from registry.audit.tables import SegmentRow
 from registry.audit.verifying import SOUND
+from registry.audit.writing import Scribe
 from registry.errors import Conflict, Invalid
+from registry.events import Event, Outcome
 from registry.storage.database import Connection
 from registry.transparency.notes import VerifierKey
 from registry.work import Foundation
@@ -116,10 +118,9 @@ async def archive(foundation: Foundation, sequencer: Sequencer, month: Month, fo
     first, last = await _write(foundation, sequencer, month, path)
     digest = await anyio.to_thread.run_sync(_checked, path, sequencer.publisher.known)
     async with acting(sequencer.dsn) as connection:
-        now = foundation.clock.now()
-        await connection.execute(KEEP, month.first, first, last, str(path), digest, now)
+        await connection.execute(KEEP, month.first, first, last, str(path), digest, foundation.clock.now())
         told = {"entries": [None, [first, last]], "archive": [None, str(path)], "digest": [None, digest]}
-        await connection.execute(RECORD, system_body("audit.archive", month.text, now, changes=told))
+        await connection.execute(RECORD, await _body(foundation, "audit.archive", month, told))
     return path
 
 
@@ -137,8 +138,7 @@ async def drop(foundation: Foundation, sequencer: Sequencer, month: Month, reaso
         await connection.execute("SELECT audit_drop($1)", month.first)
         entries = [row["first_seq"], row["last_seq"]]
         told = {"entries": [entries, None], "archive": [None, row["archive"]], "digest": [None, digest]}
-        body = system_body("audit.drop", month.text, foundation.clock.now(), stated=reason, changes=told)
-        await connection.execute(RECORD, body)
+        await connection.execute(RECORD, await _body(foundation, "audit.drop", month, told, reason))
 
 
 async def hold(foundation: Foundation, sequencer: Sequencer, month: Month, *, on: bool, reason: str | None) -> None:
@@ -149,8 +149,7 @@ async def hold(foundation: Foundation, sequencer: Sequencer, month: Month, *, on
             raise _dropped(month, row)
         before = bool(row and row["legal_hold"])
         await connection.execute(HOLD, month.first, on)
-        now = foundation.clock.now()
-        body = system_body("audit.hold", month.text, now, stated=reason, changes={"legalHold": [before, on]})
+        body = await _body(foundation, "audit.hold", month, {"legalHold": [before, on]}, reason)
         await connection.execute(RECORD, body)
 
 
@@ -182,6 +181,18 @@ async def segments(foundation: Foundation) -> list[dict[str, Any]]:
     begun = {row["month"] for row in await foundation.pool.fetch(MONTHS) if row["month"] <= today}
     unknown = {**dict.fromkeys(SegmentRow.model_fields), "legal_hold": False}
     return [known.get(month, {**unknown, "month": month}) for month in sorted({*known, *begun})]
+
+
+async def _body(
+    foundation: Foundation, action: str, month: Month, changes: dict[str, Any], reason: str | None = None
+) -> bytes:
+    """Of the entry that tells of it, written by the sequencer's role together with what it tells of. Who did it is
+    sealed by the server's, since the other can make no keys."""
+    now = foundation.clock.now()
+    event = Event(now, action, Outcome.ALLOWED, SYSTEM, foundation.here, month.text, stated=reason, changes=changes)
+    async with foundation.pool.acquire() as connection:
+        (body,) = await Scribe(foundation.sealing).bodies(connection, [event], committed=True)  # type: ignore[arg-type]
+    return body
 
 
 async def _leave(foundation: Foundation, sequencer: Sequencer, month: Month, folder: Path) -> None:
