@@ -15,7 +15,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from registry.audit import verifying
+from registry.audit import kept, verifying
 from registry.audit.verifying import INCOMPLETE, SOUND, TAMPERED, Incomplete, Verdict
 from registry.transparency.notes import KeyInvalid, VerifierKey
 
@@ -70,7 +70,7 @@ def kept_elsewhere(checkpoints: list[Path], names: set[str]) -> list[str]:
     found: list[str] = []
     for path in checkpoints:
         try:
-            found += verifying.notes_of(path.read_text(), names)
+            found += kept.notes_of(path.read_text(), names)
         except (Incomplete, OSError, UnicodeDecodeError) as error:
             raise Incomplete(f"The checkpoint {path} cannot be compared. {error}") from error
     return found

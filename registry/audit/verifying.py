@@ -7,10 +7,9 @@ the newest there ever was; for that, give checkpoints that were kept elsewhere.
 """
 
 import json
-import re
 from base64 import b64decode
 from binascii import b2a_base64
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from io import BytesIO
@@ -35,7 +34,6 @@ LONGEST_LINE = 1024 * 1024  # an entry has 64 KiB, which stand in its line twice
 Read = tuple[int, bytes, bytes, bytes, bytes]
 """Index, leaf, time, number within the organization, and the organization, as bytes of the entry."""
 LAST_LINE = b'{"checkpoint":'
-EMPTY_LINES = re.compile("\n{2,}")
 ENTRY_BEHIND_LEAF = len(b',"leaf":"","entry":"') + 44
 
 
@@ -388,47 +386,3 @@ def check_columns(wrapped: Wrapped, row: Mapping[str, Any], index: int) -> None:
     except EntryInvalid as error:
         raise Tampered(f"Entry {index} cannot be read: {error}", index) from error
     raise Tampered(f"Entry {index}: a column of the table is not what the entry's bytes say.", index)
-
-
-def notes_of(text: str, names: Collection[str]) -> list[str]:
-    """The notes of a file that are of the logs so named; the file of an anchor may hold those of a log that ended too.
-
-    Raises `Incomplete` where there is none: nothing would be compared, and it would look as if it had been.
-    """
-    ours = [note for note in notes_in(text) if note.partition("\n")[0] in names]
-    if not ours:
-        raise Incomplete(f"It is no checkpoint of this log, which is named {' or '.join(sorted(names))}.")
-    return ours
-
-
-def notes_in(text: str) -> Iterator[str]:
-    """The signed notes of a file: notes, or an anchor's lines of JSON. Raises `Incomplete` for what is neither."""
-    if not text.lstrip().startswith("{"):
-        yield from map(_note, _apart(text.replace("\r\n", "\n")))
-        return
-    for line in text.splitlines():
-        if line.strip():
-            try:
-                yield _note(orjson.loads(line)["note"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise Incomplete("The file of checkpoints holds a line that is none.") from error
-
-
-def _apart(text: str) -> list[str]:
-    """Notes with empty lines between and around them, as `jq -r .note` prints those of an anchor. The text of a
-    checkpoint has no empty line, so text and signatures alternate. The last line must end, or its signature may have
-    been cut. Raises `Incomplete`."""
-    parts = EMPTY_LINES.split(text.strip("\n"))
-    if not text.endswith("\n") or len(parts) % 2:
-        raise Incomplete("It is no checkpoint, nor several with empty lines between them, or was cut.")
-    return [f"{told}\n\n{signed}\n" for told, signed in zip(parts[::2], parts[1::2], strict=True)]
-
-
-def _note(text: Any) -> str:
-    if not isinstance(text, str):
-        raise TypeError("a note is text")
-    try:
-        split_note(text)
-    except NoteInvalid as error:
-        raise Incomplete(f"It is no checkpoint: {error}") from error
-    return text
