@@ -208,7 +208,7 @@ async def scrub_database(
     keys = publisher.verifiers
     async with foundation.view(SYSTEM, Origin()) as work:
         verdict = await scrub(work.fetch, keys, [*anchored, *outside], rest_seconds=rest_seconds)
-    async with foundation.begin(SYSTEM, Origin()) as work:
+    async with foundation.begin(SYSTEM, foundation.here) as work:
         work.attempt("audit.verify", "audit log")
         found = {"sound": verdict.status == SOUND, "entries": verdict.entries, "index": verdict.index}
         changes = {name: [None, value] for name, value in found.items() if value is not None}
