@@ -67,6 +67,10 @@ def of_itself(module: ast.Module) -> Iterator[str]:
         match call:
             case ast.Call(func=ast.Name(id="system_body"), args=[ast.Constant(value=str(action)), *_]):
                 yield action
+            case ast.Call(
+                func=ast.Name(id="_body"), args=[ast.Name(id="foundation"), ast.Constant(value=str(action)), *_]
+            ):
+                yield action
             case ast.Call(func=ast.Name(id="replace")):
                 said = (each.value for each in call.keywords if each.arg == "action")
                 yield from (each.value for each in said if isinstance(each, ast.Constant))
