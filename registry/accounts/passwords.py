@@ -8,11 +8,13 @@ is never accepted from memory.
 import asyncio
 import hmac
 import secrets
+from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 
 from registry.accounts.credentials import looks_like_secret
 from registry.errors import Invalid
@@ -35,7 +37,7 @@ class Passwords:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._key = secrets.token_bytes(32)
         self._memory: OrderedDict[bytes, None] = OrderedDict()
-        self._nobody = self._hasher.hash(secrets.token_hex(16))
+        self._nobody = hash_of_nothing(self._hasher)
 
     async def hash(self, password: str) -> str:
         """Raises `PasswordTooWeak`."""
@@ -87,3 +89,12 @@ def check(password: str) -> None:
             f"A password must have {SHORTEST} to {LONGEST} characters; this one has {len(password)}.",
             path=["password"],
         )
+
+
+def hash_of_nothing(hasher: PasswordHasher) -> str:
+    """Which takes as long to compare with as another, and no time to make."""
+    salt, digest = (
+        b64encode(secrets.token_bytes(length)).decode().rstrip("=") for length in (hasher.salt_len, hasher.hash_len)
+    )
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v={ARGON2_VERSION}${costs}${salt}${digest}"

@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import VerifyMismatchError
 
-from registry.accounts.passwords import AT_ONCE, LONGEST, SHORTEST, Passwords, PasswordTooWeak, check
+from registry.accounts.passwords import AT_ONCE, LONGEST, SHORTEST, Passwords, PasswordTooWeak, check, hash_of_nothing
 from registry.errors import Unavailable
 
 PASSWORD = "correct horse battery"
@@ -57,6 +59,15 @@ async def test_nobody_has_no_password_and_takes_a_turn_all_the_same(passwords: P
     turns: list[None] = []
     assert not await passwords.matches(None, PASSWORD, before=lambda: turns.append(None))
     assert len(turns) == 1
+
+
+def test_what_stands_for_nobodys_password_costs_what_another_costs() -> None:
+    hasher = PasswordHasher()
+    one, two = hash_of_nothing(hasher), hash_of_nothing(hasher)
+    assert one != two
+    assert extract_parameters(one) == extract_parameters(hasher.hash(PASSWORD))
+    with pytest.raises(VerifyMismatchError):  # it is compared, not turned away at once
+        hasher.verify(one, PASSWORD)
 
 
 async def test_a_hash_that_is_none_matches_nothing(passwords: Passwords) -> None:
