@@ -29,7 +29,7 @@ from registry.audit.publishing import KeyRing, Publisher
 from registry.audit.recording import Ledger
 from registry.audit.sequencing import Sequencer
 from registry.audit.subjects import WrongKey
-from registry.audit.verifying import SOUND
+from registry.audit.verdicts import SOUND
 from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
 from registry.errors import Unable

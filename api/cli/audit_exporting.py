@@ -15,7 +15,7 @@ from api.cli.running import run
 from registry.actors import SYSTEM, Origin
 from registry.audit import exporting
 from registry.audit.exporting import Format, NotSigned, Shortfall, Wish
-from registry.audit.verifying import INCOMPLETE
+from registry.audit.verdicts import INCOMPLETE
 from registry.settings import Settings
 from registry.system import System
 

@@ -9,7 +9,7 @@ from api.cli.opening import system_of
 from api.cli.running import first, run
 from registry.audit import scrubbing
 from registry.audit.anchors import AnchorFailed
-from registry.audit.verifying import INCOMPLETE, Incomplete, Verdict
+from registry.audit.verdicts import INCOMPLETE, Incomplete, Verdict
 from registry.settings import Settings
 from registry.system import System
 

@@ -15,8 +15,8 @@ from typing import Annotated
 import orjson
 import typer
 
-from registry.audit import kept, verifying
-from registry.audit.verifying import INCOMPLETE, SOUND, TAMPERED, Incomplete, Verdict
+from registry.audit import kept, taking, verifying
+from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete, Verdict
 from registry.transparency.notes import KeyInvalid, VerifierKey
 
 STATUS = {SOUND: "sound", TAMPERED: "TAMPERED WITH", INCOMPLETE: "incomplete"}
@@ -56,7 +56,7 @@ def _of_file(file: Path, keys: list[str], checkpoints: list[Path]) -> Verdict:
         known = [one for text in keys for one in read_keys(text)]
         outside = kept_elsewhere(checkpoints, {one.name for one in known})
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as given:
-            return verifying.verify(verifying.lines_of(given.read), known, outside)
+            return verifying.verify(taking.lines_of(given.read), known, outside)
     except (KeyInvalid, Incomplete) as error:
         return Verdict(INCOMPLETE, str(error))
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:

@@ -5,13 +5,15 @@ nothing would be compared, and it would look as if it had been.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
 
-from registry.audit.verifying import Incomplete
-from registry.transparency.notes import NoteInvalid, split_note
+from registry.audit.verdicts import Incomplete, SignedByNone, Tampered
+from registry.transparency import checkpoints
+from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
+from registry.transparency.notes import NoteInvalid, VerifierKey, open_note, split_note
 
 EMPTY_LINES = re.compile("\n{2,}")
 
@@ -58,3 +60,32 @@ def _note(text: Any) -> str:
     except NoteInvalid as error:
         raise Incomplete(f"It is no checkpoint: {error}") from error
     return text
+
+
+# What their signatures are worth
+
+
+def opened(note: str, keys: Sequence[VerifierKey], what: str) -> tuple[Checkpoint, tuple[VerifierKey, ...]]:
+    try:
+        opened = open_note(note, keys)
+        return checkpoints.parse(opened.text), opened.keys
+    except (NoteInvalid, CheckpointInvalid) as error:
+        kind = SignedByNone if _is_signed_by_none(note, keys) else Tampered
+        raise kind(f"{what} is not valid: {error}") from error
+
+
+def _is_signed_by_none(note: str, keys: Sequence[VerifierKey]) -> bool:
+    try:
+        signed = {(name, signature[:4]) for name, signature in split_note(note)[1]}
+    except NoteInvalid:
+        return False
+    return signed.isdisjoint((key.name, key.id) for key in keys)
+
+
+def known_elsewhere(notes: Iterable[str], keys: Sequence[VerifierKey]) -> dict[int, list[Checkpoint]]:
+    """By size. Two of one size are both kept: they are compared with the same tree. Raises `Tampered`."""
+    found: dict[int, list[Checkpoint]] = {}
+    for note in notes:
+        checkpoint, _ = opened(note, keys, "A checkpoint kept elsewhere")
+        found.setdefault(checkpoint.size, []).append(checkpoint)
+    return found

@@ -18,12 +18,14 @@ import anyio
 import structlog
 
 from registry.actors import SYSTEM, Origin
-from registry.audit import exporting, verifying
+from registry.audit import exporting
 from registry.audit.exporting import NEWEST, NotSigned, Wish
 from registry.audit.publishing import RECORD
 from registry.audit.sequencing import Sequencer, acting
 from registry.audit.tables import SegmentRow
-from registry.audit.verifying import SOUND
+from registry.audit.taking import lines_of
+from registry.audit.verdicts import SOUND
+from registry.audit.verifying import verify
 from registry.audit.writing import Scribe
 from registry.errors import Conflict, Invalid
 from registry.events import Event, Outcome
@@ -246,7 +248,7 @@ def _checked(path: Path, keys: list[VerifierKey]) -> str:
     """The digest of a file that is whole and sound. Raises `ArchiveUnsound`."""
     try:
         with gzip.open(path) as file:
-            verdict = verifying.verify(verifying.lines_of(file.read), keys)
+            verdict = verify(lines_of(file.read), keys)
         if verdict.status != SOUND:
             raise ArchiveUnsound(f"{path} is not sound: {verdict.sentence}")
         with path.open("rb") as file:

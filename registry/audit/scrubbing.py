@@ -12,22 +12,14 @@ from uuid import UUID
 
 from registry.actors import SYSTEM, Origin
 from registry.audit import tiling
-from registry.audit.entries import COLUMNS, EntryInvalid, unwrap
+from registry.audit.entries import COLUMNS, EntryInvalid, Wrapped, columns_in, columns_of, unwrap
+from registry.audit.kept import known_elsewhere
 from registry.audit.publishing import Publisher
 from registry.audit.sequencing import Sequencer, acting
+from registry.audit.taking import Run
 from registry.audit.tiling import Tree
-from registry.audit.verifying import (
-    INCOMPLETE,
-    SOUND,
-    TAMPERED,
-    Incomplete,
-    Run,
-    Tampered,
-    Verdict,
-    check_columns,
-    compare,
-    known_elsewhere,
-)
+from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete, Tampered, Verdict
+from registry.audit.verifying import compare
 from registry.storage.database import Fetch
 from registry.transparency import tiles
 from registry.transparency.merkle import HASH_BYTES, leaf_hash
@@ -113,7 +105,7 @@ class Scrubber:
             raise Tampered(f"Entry {index} is not the one whose hash stands beside it.", index)
         if wrapped.logged_at != row["logged_at"].isoformat(timespec="microseconds").replace("+00:00", "Z"):
             raise Tampered(f"Entry {index} stands at another time than its bytes say.", index)
-        check_columns(wrapped, row, index)
+        _check_columns(wrapped, row, index)
         organization = row["organization_id"].hex.encode() if row["organization_id"] else b""
         within = b"" if wrapped.number is None else b',"org_seq":%d' % wrapped.number
         self.run.take(index, row["leaf"], wrapped.logged_at.encode(), within, organization)
@@ -198,6 +190,16 @@ def _check_head(organization: UUID, number: int, run: Run) -> None:
     counted = (following or 1) - 1
     if counted != number:
         raise Tampered(f"Organization {organization} counts {number} entries, and has {counted}.")
+
+
+def _check_columns(wrapped: Wrapped, row: Any, index: int) -> None:
+    """That what a row of the table says of an entry follows from its bytes. Raises `Tampered`."""
+    try:
+        if columns_in(row) == columns_of(wrapped):
+            return
+    except EntryInvalid as error:
+        raise Tampered(f"Entry {index} cannot be read: {error}", index) from error
+    raise Tampered(f"Entry {index}: a column of the table is not what the entry's bytes say.", index)
 
 
 async def scrub_database(

@@ -12,7 +12,7 @@ from registry.accounts import forgetting, managing
 from registry.actors import SYSTEM, Origin
 from registry.audit.scrubbing import scrub_database
 from registry.audit.showing import numbered, show
-from registry.audit.verifying import SOUND
+from registry.audit.verdicts import SOUND
 from registry.events import Event, Outcome
 from registry.identifiers import new_id
 from registry.system import System

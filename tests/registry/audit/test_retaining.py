@@ -13,7 +13,7 @@ from registry.audit import exporting, proving, reading, rekeying, retaining, ver
 from registry.audit.exporting import NotSigned, PartlyArchived, Wish
 from registry.audit.retaining import ArchiveUnsound, Month, MonthEmpty, MonthGrown, MonthKept, MonthNotOver
 from registry.audit.scrubbing import scrub_database
-from registry.audit.verifying import SOUND
+from registry.audit.verdicts import SOUND
 from registry.events import Event, Outcome
 from registry.system import System, tidy
 from registry.transparency.merkle import leaf_hash, verify_inclusion

@@ -16,7 +16,7 @@ from registry.actors import SYSTEM, Origin
 from registry.audit import verifying
 from registry.audit.lines import Span, checkpoint_line, json_line
 from registry.audit.scrubbing import scrub
-from registry.audit.verifying import INCOMPLETE, SOUND, TAMPERED
+from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED
 from registry.events import Event, Outcome
 from registry.transparency import tiles
 from registry.transparency.checkpoints import Checkpoint

@@ -18,7 +18,9 @@ from registry.audit import bodies, sealing
 from registry.audit.entries import Wrapped, wrap, written_time
 from registry.audit.kept import notes_in, notes_of
 from registry.audit.lines import Span, checkpoint_line, json_line, personal_line
-from registry.audit.verifying import INCOMPLETE, SOUND, TAMPERED, Incomplete, lines_of, verify
+from registry.audit.taking import lines_of
+from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete
+from registry.audit.verifying import verify
 from registry.events import Event, Outcome
 from registry.transparency import tiles
 from registry.transparency.checkpoints import Checkpoint
