@@ -12,14 +12,21 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from joserfc.jwk import OKPKey
 
+from registry.errors import Unable
 from registry.transparency.notes import KeyInvalid, SignerKey, VerifierKey
 
 SIGNING, HASHING = "token-signing.pem", "secret-hashing.key"
 AUDIT_SIGNING, AUDIT_SEALING = "audit-signing.key", "audit-sealing.key"
 AUDIT_RETIRED = "audit-retired.vkeys"
+T = TypeVar("T")
+
+
+class KeyDamaged(Unable):
+    """A file of a key holds something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +44,24 @@ class Keys:
 
 
 def load_keys(folder: Path, host: str) -> Keys:
-    """`host` becomes part of the audit log's name, at the first start, for good."""
+    """`host` becomes part of the audit log's name, at the first start, for good. Raises `KeyDamaged`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     signing = _kept(folder / SIGNING, lambda: bytes(OKPKey.generate_key("Ed25519").as_pem(private=True)))
     hashing = _kept(folder / HASHING, lambda: os.urandom(32).hex().encode())
     _kept(folder / AUDIT_SEALING, lambda: os.urandom(32).hex().encode())
     _kept(folder / AUDIT_SIGNING, lambda: f"{SignerKey.generate(f'{host}/audit/1')}\n".encode())
     return Keys(
-        OKPKey.import_key(signing),
-        bytes.fromhex(hashing.decode()),
-        read_signers(folder),
-        read_sealing(folder),
+        _parsed(folder / SIGNING, lambda: OKPKey.import_key(signing)),
+        _parsed(folder / HASHING, lambda: _secret(hashing.decode())),
+        _parsed(folder / AUDIT_SIGNING, lambda: read_signers(folder)),
+        _parsed(folder / AUDIT_SEALING, lambda: read_sealing(folder)),
     )
 
 
 def read_sealing(folder: Path) -> bytes:
     """Raises `KeyInvalid`, and OSError before the first start."""
     try:
-        return bytes.fromhex((folder / AUDIT_SEALING).read_text())
+        return _secret((folder / AUDIT_SEALING).read_text())
     except ValueError:
         raise KeyInvalid(f"{folder / AUDIT_SEALING} holds no key: it is 64 hexadecimal digits.") from None
 
@@ -62,7 +69,9 @@ def read_sealing(folder: Path) -> bytes:
 def read_signers(folder: Path) -> tuple[SignerKey, ...]:
     """The keys that sign checkpoints now, the newest first. Raises `KeyInvalid`, and OSError before the first start."""
     text = (folder / AUDIT_SIGNING).read_text()
-    return tuple(SignerKey.parse(line) for line in text.splitlines() if line)
+    if signers := tuple(SignerKey.parse(line) for line in text.splitlines() if line):
+        return signers
+    raise KeyInvalid(f"{folder / AUDIT_SIGNING} holds no key.")
 
 
 def read_retired(folder: Path) -> tuple[VerifierKey, ...]:
@@ -85,6 +94,22 @@ def keep_signers(folder: Path, signers: Iterable[SignerKey]) -> None:
     """Puts these keys in the place of those that are there, all at once."""
     content = "".join(f"{signer}\n" for signer in signers).encode()
     _fresh(folder / AUDIT_SIGNING, content).replace(folder / AUDIT_SIGNING)
+
+
+def _secret(text: str) -> bytes:
+    """Of 32 bytes, in hexadecimal digits. Raises ValueError."""
+    secret = bytes.fromhex(text)
+    if len(secret) != 32:
+        raise ValueError("a secret has 32 bytes")
+    return secret
+
+
+def _parsed(path: Path, parse: Callable[[], T]) -> T:
+    """Raises `KeyDamaged`."""
+    try:
+        return parse()
+    except ValueError as error:
+        raise KeyDamaged(f"{path} does not hold the key that it should: put it back from a backup.") from error
 
 
 def _kept(path: Path, make: Callable[[], bytes]) -> bytes:

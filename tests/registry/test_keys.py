@@ -1,0 +1,27 @@
+"""The files of keys: made once, and never taken for what they are not."""
+
+from pathlib import Path
+
+import pytest
+
+from registry.keys import KeyDamaged, load_keys
+
+FILES = ("token-signing.pem", "secret-hashing.key", "audit-signing.key", "audit-sealing.key")
+
+
+@pytest.mark.parametrize("content", ["", "garbage", "é"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path, name: str, content: str) -> None:
+    load_keys(tmp_path, "registry.example")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(KeyDamaged, match=name):
+        load_keys(tmp_path, "registry.example")
+    assert (tmp_path / name).read_text() == content
+
+
+def test_they_are_made_once_and_for_their_owner_alone(tmp_path: Path) -> None:
+    first = load_keys(tmp_path, "registry.example")
+    again = load_keys(tmp_path, "another.example")
+    assert (first.hashing, first.audit_sealing) == (again.hashing, again.audit_sealing)
+    assert [str(key) for key in first.audit_signing] == [str(key) for key in again.audit_signing]
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
