@@ -17,6 +17,7 @@ AUDIT = {
     "reopen": "audit_rekeying:reopen",
     "export": "audit_exporting:export",
     "verify": "audit_verifying:verify",
+    "prove": "audit_proving:prove",
     "checkpoint": "audit_exporting:checkpoint",
     "archive": "audit_retention:archive",
     "drop": "audit_retention:drop",

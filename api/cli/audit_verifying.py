@@ -7,7 +7,7 @@ what was given is not enough to tell.
 
 import gzip
 import zlib
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -15,15 +15,17 @@ from typing import Annotated
 import orjson
 import typer
 
-from registry.audit import kept, taking, verifying
+from registry.audit import kept, proven, taking, verifying
 from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete, Verdict
+from registry.transparency import proofs
 from registry.transparency.notes import KeyInvalid, VerifierKey
 
+PROOF = proofs.FIRST_LINE.encode()
 STATUS = {SOUND: "sound", TAMPERED: "TAMPERED WITH", INCOMPLETE: "incomplete"}
 
 
 def verify(
-    file: Annotated[Path | None, typer.Argument(help="An export in the format jsonl.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="An export in the format jsonl, or a proof of one entry.")] = None,
     key: Annotated[
         list[str] | None, typer.Option("--key", help="The log's verifier key, or a file of such; may be repeated.")
     ] = None,
@@ -31,15 +33,18 @@ def verify(
         list[Path] | None,
         typer.Option("--checkpoint", help="Signed checkpoints that were kept elsewhere; may be repeated."),
     ] = None,
+    entry: Annotated[
+        Path | None, typer.Option("--entry", help="The bytes of the entry, or their base64, if the proof has them not.")
+    ] = None,
     database: Annotated[bool, typer.Option("--database", help="Verify the log in the database instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The verdict as one JSON object.")] = False,
 ) -> None:
     """Check that nothing was edited, removed, reordered or cut off. Exit 0: sound, 1: tampered with, 2: incomplete."""
     if database == (file is not None):
-        raise typer.BadParameter("give an export or --database, one of them")
+        raise typer.BadParameter("give a file or --database, one of them")
     if file is not None and not key:
         raise typer.BadParameter("give the log's verifier key with --key; the operator has it from 'audit key'")
-    verdict = _of_database(checkpoint or []) if file is None else _of_file(file, key or [], checkpoint or [])
+    verdict = _of_database(checkpoint or []) if file is None else _of_file(file, key or [], checkpoint or [], entry)
     typer.echo(_as_json(verdict) if as_json else _told(verdict, file))
     raise typer.Exit(verdict.status)
 
@@ -51,11 +56,14 @@ def _of_database(checkpoints: list[Path]) -> Verdict:
     return of_database(checkpoints)
 
 
-def _of_file(file: Path, keys: list[str], checkpoints: list[Path]) -> Verdict:
+def _of_file(file: Path, keys: list[str], checkpoints: list[Path], entry: Path | None) -> Verdict:
     try:
         known = [one for text in keys for one in read_keys(text)]
         outside = kept_elsewhere(checkpoints, {one.name for one in known})
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as given:
+            if given.peek(len(PROOF)).startswith(PROOF):
+                text = given.read(taking.LONGEST_LINE).decode()
+                return proven.verify_entry(text, known, outside, None if entry is None else _bytes_of(entry))
             return verifying.verify(taking.lines_of(given.read), known, outside)
     except (KeyInvalid, Incomplete) as error:
         return Verdict(INCOMPLETE, str(error))
@@ -63,6 +71,15 @@ def _of_file(file: Path, keys: list[str], checkpoints: list[Path]) -> Verdict:
         return Verdict(INCOMPLETE, f"What was given cannot be read: {error}")
     except MemoryError:
         return Verdict(INCOMPLETE, "What was given cannot be read: it needs more memory than there is.")
+
+
+def _bytes_of(entry: Path) -> bytes:
+    """Raises OSError, and `Incomplete` for what is neither an entry nor the base64 of one."""
+    data = entry.read_bytes()
+    try:
+        return data if data.startswith(b"{") else b64decode(data.strip(), validate=True)
+    except ValueError as error:
+        raise Incomplete(f"{entry} holds no entry: give its bytes as they were hashed, or their base64.") from error
 
 
 def kept_elsewhere(checkpoints: list[Path], names: set[str]) -> list[str]:
@@ -102,7 +119,9 @@ def _told(verdict: Verdict, file: Path | None) -> str:
         *(f"  Signed by    {key}" for key in verdict.keys),
         f"  Compared     with {verdict.compared} checkpoints kept elsewhere",
     ]
-    if not verdict.compared:
+    if verdict.event is not None:
+        lines.append(f"  Event        {orjson.dumps(verdict.event).decode()}")
+    elif not verdict.compared:
         lines.append("  Not proven   that the end was not cut off: give --checkpoint with one that was kept elsewhere")
     return "\n".join(lines)
 

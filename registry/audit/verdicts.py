@@ -1,6 +1,7 @@
 """What a verification comes to: sound, tampered with, or not enough to tell."""
 
 from dataclasses import dataclass
+from typing import Any
 
 SOUND, TAMPERED, INCOMPLETE = 0, 1, 2
 
@@ -24,7 +25,8 @@ class Incomplete(Exception):
 @dataclass(slots=True)
 class Verdict:
     """`status` is SOUND, TAMPERED or INCOMPLETE; `sentence` says it to a person. `wrong_key` says that none of the keys
-    given has signed, which may mean no more than that. `spans` are the first and last numbers of what was there."""
+    given has signed, which may mean no more than that. `spans` are the first and last numbers of what was there. The
+    `event` is told where one entry was proven by itself."""
 
     status: int
     sentence: str
@@ -40,3 +42,4 @@ class Verdict:
     last_at: str | None = None
     spans: tuple[tuple[int, int], ...] = ()
     wrong_key: bool = False
+    event: dict[str, Any] | None = None

@@ -5,10 +5,8 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from registry.transparency import checkpoints
-from registry.transparency.checkpoints import SIZE, Checkpoint, CheckpointInvalid, read_hash
-from registry.transparency.merkle import ProofInvalid, leaf_hash, verify_inclusion
-from registry.transparency.notes import VerifierKey, open_note
+from registry.transparency.checkpoints import SIZE, CheckpointInvalid, read_hash
+from registry.transparency.merkle import ProofInvalid
 
 FIRST_LINE = "c2sp.org/tlog-proof@v1"
 EXTRA = "extra "
@@ -42,15 +40,6 @@ def parse(text: str) -> Proof:
     if not SIZE.fullmatch(index) or len(lines) > MOST_HASHES + 1:
         raise ProofInvalid("The index of a proof is a number, and at most 63 hashes follow it.")
     return Proof(int(index), _hashes(lines[1:]), note, extra)
-
-
-def verify_proof(proof: Proof, entry: bytes, keys: Sequence[VerifierKey]) -> tuple[Checkpoint, tuple[VerifierKey, ...]]:
-    """The checkpoint under which the entry stands, and who signed it. Raises `ProofInvalid`, `NoteInvalid`,
-    `CheckpointInvalid`."""
-    opened = open_note(proof.note, keys)
-    checkpoint = checkpoints.parse(opened.text)
-    verify_inclusion(proof.index, checkpoint.size, leaf_hash(entry), proof.hashes, checkpoint.root)
-    return checkpoint, opened.keys
 
 
 def _extra(line: str) -> bytes:

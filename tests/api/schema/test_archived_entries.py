@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from registry import keys
-from registry.transparency import checkpoints, proofs
+from registry.audit.proven import verify_entry
+from registry.audit.verdicts import INCOMPLETE, SOUND
+from registry.transparency import checkpoints
 from registry.transparency.merkle import leaf_hash, verify_inclusion
 from registry.transparency.notes import VerifierKey, open_note
 from tests.api.schema.asking import ADMIN, NOBODY, ask, code_of, told
@@ -106,9 +108,9 @@ async def test_an_entry_that_left_is_proven_by_its_hash(gone: Gone, place: int) 
     assert (index < 256) == (place == 3)
     found = (await ask(gone.server, PROOF, ADMIN, index=index))["auditProof"]
     assert (found["index"], found["entry"], b64decode(found["leafHash"])) == (index, None, leaf_hash(entry))
-    proof = proofs.parse(found["text"])
-    assert proof.extra is None
-    assert proofs.verify_proof(proof, entry, [gone.key])[0].size == found["size"]
+    verdict = verify_entry(found["text"], [gone.key], entry=entry)
+    assert (verdict.status, verdict.since, verdict.size) == (SOUND, index, found["size"])
+    assert verify_entry(found["text"], [gone.key]).status == INCOMPLETE, "the text does not hold what is not here"
     checkpoint = checkpoints.parse(open_note(found["checkpoint"], [gone.key]).text)
     hashes = [b64decode(one) for one in found["proof"]]
     verify_inclusion(index, found["size"], leaf_hash(entry), hashes, checkpoint.root)

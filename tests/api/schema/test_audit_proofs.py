@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from registry.transparency import checkpoints, proofs
+from registry.audit.proven import verify_entry
+from registry.audit.verdicts import SOUND
+from registry.transparency import checkpoints
 from registry.transparency.merkle import leaf_hash, verify_consistency, verify_inclusion
 from registry.transparency.notes import VerifierKey, open_note
 from tests.api.schema.asking import ADMIN, NOBODY, ask, code_of
@@ -59,9 +61,8 @@ async def test_an_entry_is_proven_with_nothing_but_the_key(
     found = (await ask(tidewaiter, PROOF, acme.owner, index=index))["auditProof"]
     entry = b64decode(found["entry"])
     assert b64decode(found["leafHash"]) == leaf_hash(entry)
-    proof = proofs.parse(found["text"])
-    assert proof.extra == entry
-    assert proofs.verify_proof(proof, entry, [key])[0].size == found["size"]
+    verdict = verify_entry(found["text"], [key])
+    assert (verdict.status, verdict.since, verdict.size) == (SOUND, index, found["size"])
     checkpoint = checkpoints.parse(open_note(found["checkpoint"], [key]).text)
     hashes = [b64decode(one) for one in found["proof"]]
     verify_inclusion(index, found["size"], leaf_hash(entry), hashes, checkpoint.root)

@@ -1,0 +1,72 @@
+"""One entry, proven by a text that stands alone: what a tenant or a court is handed, and checks with the public key."""
+
+from collections.abc import Iterable, Sequence
+
+import orjson
+
+from registry.audit.entries import Wrapped, unwrap
+from registry.audit.kept import known_elsewhere, opened
+from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete, SignedByNone, Tampered, Verdict
+from registry.transparency import proofs
+from registry.transparency.checkpoints import Checkpoint
+from registry.transparency.merkle import ProofInvalid, leaf_hash, verify_inclusion
+from registry.transparency.notes import VerifierKey
+from registry.transparency.proofs import Proof
+
+
+def verify_entry(
+    text: str, keys: Sequence[VerifierKey], outside: Iterable[str] = (), entry: bytes | None = None
+) -> Verdict:
+    """`text` is a C2SP tlog-proof, `entry` the bytes that it should prove, where those are not in it; `outside` are
+    signed notes that were kept elsewhere, of which those of the same size can be compared."""
+    try:
+        proof = _parsed(text)
+        bytes_of_entry = _entry(proof, entry)
+        checkpoint, signers = opened(proof.note, keys, "The checkpoint of the proof")
+        compared = _compare(checkpoint, known_elsewhere(outside, keys).get(checkpoint.size, ()))
+        _check(proof, checkpoint, bytes_of_entry)
+        wrapped = unwrap(bytes_of_entry)
+        return _sound(proof.index, wrapped, checkpoint, signers, compared)
+    except Tampered as found:
+        return Verdict(TAMPERED, str(found), found.index, wrong_key=isinstance(found, SignedByNone))
+    except (Incomplete, ValueError) as found:
+        return Verdict(INCOMPLETE, str(found))
+
+
+def _parsed(text: str) -> Proof:
+    try:
+        return proofs.parse(text)
+    except ProofInvalid as error:
+        raise Incomplete(f"It is no proof, or was cut: {error}") from error
+
+
+def _entry(proof: Proof, given: bytes | None) -> bytes:
+    entry = proof.extra if given is None else given
+    if entry is None:
+        raise Incomplete("The proof does not hold the entry: give its bytes with --entry. Its archive has them.")
+    return entry
+
+
+def _compare(checkpoint: Checkpoint, known: Sequence[Checkpoint]) -> int:
+    if any(one.root != checkpoint.root for one in known):
+        raise Tampered(
+            f"A checkpoint kept elsewhere is of {checkpoint.size} entries too, but not of these: two logs were signed "
+            "under one name."
+        )
+    return len(known)
+
+
+def _check(proof: Proof, checkpoint: Checkpoint, entry: bytes) -> None:
+    try:
+        verify_inclusion(proof.index, checkpoint.size, leaf_hash(entry), proof.hashes, checkpoint.root)
+    except ProofInvalid as error:
+        raise Tampered(f"Entry {proof.index} of the log is not this one: {error}", proof.index) from error
+
+
+def _sound(
+    index: int, wrapped: Wrapped, checkpoint: Checkpoint, signers: Sequence[VerifierKey], compared: int
+) -> Verdict:
+    return Verdict(
+        SOUND, "Sound.", None, checkpoint.origin, checkpoint.size, index, 1, checkpoint.root,
+        tuple(map(str, signers)), compared, wrapped.logged_at, wrapped.logged_at, event=orjson.loads(wrapped.body),
+    )  # fmt: skip
