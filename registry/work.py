@@ -219,9 +219,20 @@ class Work:
         event = self._event(Outcome.ALLOWED, Attempt(action, target, place, digest))
         self._events.append(replace(event, changes=changes, media_type=media_type, size=size))
 
-    def look(self, action: str, place: Place, target: str | None = None, digest: str | None = None) -> Event:
-        """What an allowed look leaves in the log, at the place itself if no target is named. The caller appends it."""
-        event = self._event(Outcome.ALLOWED, Attempt(action, target or place.name, place, digest))
+    def look(
+        self,
+        action: str,
+        place: Place,
+        target: str | None = None,
+        digest: str | None = None,
+        *,
+        about_id: UUID | None = None,
+    ) -> Event:
+        """What an allowed look leaves in the log, at the place itself if no target is named; `about_id` is the user
+        whose name the target is. The caller appends it."""
+        about = target if about_id else None
+        attempt = Attempt(action, target or place.name, place, digest, about=about, about_id=about_id)
+        event = self._event(Outcome.ALLOWED, attempt)
         # Many looks share one work, and the last decision was on one of them.
         return event if self._decided and self._decided[0] is place else replace(event, grounds=None)
 

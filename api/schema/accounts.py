@@ -150,7 +150,7 @@ async def user_of_id(info: Info, id: UUID) -> User | None:
     place = await place_of(info, row["account"])
     if not work.allows("manage_users", place):
         return None
-    info.context.looked("user.show", place, show_id("user", row["id"]))
+    info.context.looked("user.show", place, row["name"], about_id=row["id"])
     return User.of(row)
 
 

@@ -50,7 +50,7 @@ class Context:
     origin: Origin
     work: Work = field(init=False)
     loaders: dict[Any, DataLoader[Any, Any]] = field(default_factory=dict)
-    looks: dict[tuple[str, str], Place] = field(default_factory=dict)
+    looks: dict[tuple[str, str], tuple[Place, UUID | None]] = field(default_factory=dict)
     changing: bool = False
     seen: int | None = None  # of a log that is followed: the last number the client has
 
@@ -94,16 +94,20 @@ class Context:
             await self.work.refused(refusal)
             raise
 
-    def looked(self, action: str, place: Place, target: str | None = None) -> None:
-        """Notes a look that was allowed: one entry for action and target, however many resolvers say so."""
+    def looked(self, action: str, place: Place, target: str | None = None, *, about_id: UUID | None = None) -> None:
+        """Notes a look that was allowed: one entry for action and target, however many resolvers say so. `about_id` is
+        the user whose name the target is."""
         if self.system.foundation.settings.audit_reads == "all":
-            self.looks.setdefault((action, target or place.name), place)
+            self.looks.setdefault((action, target or place.name), (place, about_id))
 
     async def record_looks(self) -> None:
         """Returns when all looks of the operation stand in the log: the first hundred by themselves, the rest counted
         by action. Raises `LogUnavailable`: what cannot be recorded is not shown."""
         looks = iter(self.looks.items())
-        events = [self.work.look(action, place, target) for (action, target), place in islice(looks, MOST_LOOKS)]
+        events = [
+            self.work.look(action, place, target, about_id=about_id)
+            for (action, target), (place, about_id) in islice(looks, MOST_LOOKS)
+        ]
         if more := Counter(action for (action, _), _ in looks):
             counts = {action: [None, count] for action, count in more.items()}
             events.append(replace(self.work.look("look.more", EVERYWHERE), changes=counts))

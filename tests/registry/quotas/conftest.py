@@ -24,10 +24,22 @@ async def books(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
 
 
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Those that belong to the database."""
+    return tmp_path_factory.mktemp("keys")
+
+
 @pytest.fixture
-async def system(dsn: str, books: asyncpg.Connection, tmp_path: Path) -> AsyncIterator[System]:
+def data(tmp_path: Path, keys: Path) -> Path:
+    (tmp_path / "keys").symlink_to(keys)
+    return tmp_path
+
+
+@pytest.fixture
+async def system(dsn: str, books: asyncpg.Connection, data: Path) -> AsyncIterator[System]:
     before = await differences(books)
-    async with in_process(dsn, tmp_path) as system:
+    async with in_process(dsn, data) as system:
         yield system
     assert [one for one in await differences(books) if one not in before] == []
 

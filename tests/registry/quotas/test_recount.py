@@ -127,9 +127,9 @@ async def test_many_at_once(system: System, books: asyncpg.Connection) -> None:
     assert sum(wanderer.done for wanderer in wanderers) > 60
 
 
-async def test_within_limits(dsn: str, books: asyncpg.Connection, tmp_path: Path) -> None:
+async def test_within_limits(dsn: str, books: asyncpg.Connection, data: Path) -> None:
     """The defaults of the settings are limits as good as those that were set."""
-    async with in_process(dsn, tmp_path, quota_storage_bytes=9000, quota_tags=2, quota_repositories=2) as system:
+    async with in_process(dsn, data, quota_storage_bytes=9000, quota_tags=2, quota_repositories=2) as system:
         ours = await settle(system, "narrow")
         wanderers = [Wanderer(seed, ours) for seed in range(4)]
         for _ in range(25):
