@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 serve: $(VENV)/runtime
 	$(BIN)/tidewaiter serve
 
-# On two cores, a server to each; a file's tests stay together.
+# Three at a time keep two cores busy, a server to each; the tests of a file stay together.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
