@@ -4,16 +4,20 @@ Who can rewrite the database can rewrite its checkpoints with it, and a restored
 them. An anchor has not. Before anything is signed, the tree is held against the newest checkpoint of every anchor.
 """
 
+import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from threading import Thread
+from typing import Any, Protocol, TypeVar
 
-import anyio
 import orjson
 
+T = TypeVar("T")
 TAIL_BYTES = 64 * 1024
+ANSWER_SECONDS, READING_SECONDS = 10.0, 600.0
 
 
 class AnchorFailed(Exception):
@@ -21,7 +25,8 @@ class AnchorFailed(Exception):
 
 
 class Anchor(Protocol):
-    """A place that keeps checkpoints. `name` is what a person calls it by."""
+    """A place that keeps checkpoints. `name` is what a person calls it by. It answers, or says in a while that it does
+    not."""
 
     name: str
 
@@ -35,22 +40,66 @@ class Anchor(Protocol):
         """Returns once it would survive a crash. Raises `AnchorFailed`."""
 
 
+class Aside:
+    """A thread for what may never come back, such as a file on a mount that went away. Who has waited long enough
+    leaves it alone; while it hangs nothing more is asked, so there is but one; and it keeps no server from ending."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._turn = asyncio.Lock()
+        self._is_away = False
+
+    async def run(self, function: Callable[..., T], *arguments: object, seconds: float = ANSWER_SECONDS) -> T:
+        """Raises `AnchorFailed`, and what the function raises."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._turn:
+                if not self._is_away:
+                    return await self._answer(function, arguments)
+        raise AnchorFailed(f"The anchor {self._name} does not answer.")
+
+    def _answer(self, function: Callable[..., T], arguments: tuple[object, ...]) -> "asyncio.Future[T]":
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def call() -> None:
+            try:
+                told: tuple[Any, BaseException | None] = function(*arguments), None
+            except BaseException as error:
+                told = None, error
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._tell, answer, *told)
+
+        self._is_away = True
+        Thread(target=call, daemon=True).start()
+        return answer
+
+    def _tell(self, answer: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:
+        self._is_away = False
+        if answer.done():
+            return  # nobody waits any more
+        if error is None:
+            answer.set_result(value)
+        else:
+            answer.set_exception(error)
+
+
 class FileAnchor:
     """A file to which one line of JSON is added for each checkpoint; best on another volume than the database."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._path = path
+        self._aside = Aside(self.name)
 
     async def newest(self) -> str | None:
-        return await anyio.to_thread.run_sync(self._newest, abandon_on_cancel=True)
+        return await self._aside.run(self._newest)
 
     async def all(self) -> AsyncIterator[str]:
-        for note in await anyio.to_thread.run_sync(self._all):
+        for note in await self._aside.run(self._all, seconds=READING_SECONDS):
             yield note
 
     async def put(self, note: str) -> None:
-        await anyio.to_thread.run_sync(self._put, note, abandon_on_cancel=True)
+        await self._aside.run(self._put, note)
 
     def _newest(self) -> str | None:
         """Where the end of the file has none, because somebody put other things there, all of it is read."""

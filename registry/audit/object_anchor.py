@@ -16,9 +16,7 @@ from http.client import HTTPException
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from xml.sax.saxutils import unescape
 
-import anyio
-
-from registry.audit.anchors import AnchorFailed
+from registry.audit.anchors import AnchorFailed, Aside
 
 SECONDS = 5
 LONGEST_ANSWER = 4 * 1024 * 1024
@@ -52,19 +50,20 @@ class ObjectAnchor:
     def __init__(self, bucket: Bucket) -> None:
         self.name = f"s3://{bucket.name}/{bucket.prefix}"
         self._bucket = bucket
+        self._aside = Aside(self.name)
 
     async def newest(self) -> str | None:
-        return await anyio.to_thread.run_sync(self._newest, abandon_on_cancel=True)
+        return await self._aside.run(self._newest)
 
     async def put(self, note: str) -> None:
-        await anyio.to_thread.run_sync(self._put, note, abandon_on_cancel=True)
+        await self._aside.run(self._put, note)
 
     async def all(self) -> AsyncIterator[str]:
         token = ""
         while True:
-            names, token = await anyio.to_thread.run_sync(self._list, 1000, token)
+            names, token = await self._aside.run(self._list, 1000, token)
             for name in names:
-                yield await anyio.to_thread.run_sync(self._get, name)
+                yield await self._aside.run(self._get, name)
             if not token:
                 return
 

@@ -6,11 +6,10 @@ signed from then on, entries are still accepted and numbered, and it is said whe
 operator opens a new log.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -28,7 +27,6 @@ from registry.transparency.notes import KeyInvalid, NoteInvalid, SignerKey, Veri
 AT_LEAST_EVERY = timedelta(minutes=10)
 LOOK_EVERY = 1.0
 PATIENCE = 15.0
-ANCHOR_SECONDS = 10.0
 STATEMENT_SECONDS = 30
 LOCK = 0x71DE_1070
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
@@ -39,7 +37,6 @@ NEWEST = """
 LAST = "SELECT max(at) FROM audit_checkpoint"
 ADD = "INSERT INTO audit_checkpoint (origin, size, root, note, at) VALUES ($1, $2, $3, $4, $5)"
 RECORD = "INSERT INTO audit_inbox (body) VALUES ($1)"
-T = TypeVar("T")
 log = structlog.get_logger("audit")
 
 
@@ -177,7 +174,7 @@ class Publisher:
         checkpoint = Checkpoint(self.origin, tree.size, tree.root)
         note = sign(checkpoint.text, self.signers)
         for anchor in self.anchors:
-            await _answered(anchor, anchor.put(note))
+            await anchor.put(note)
         last = await connection.fetchval(LAST)
         at = now if last is None else max(now, last + timedelta(microseconds=1))
         await connection.execute(ADD, self.origin, tree.size, tree.root, note, at)
@@ -211,7 +208,7 @@ class Publisher:
     async def _newest_at(self, anchor: Anchor) -> str | None:
         """Where the newest is of another log, as when this one has just been opened, or somebody put a foreign line
         there to hide what is ahead of it, all are looked through for the largest of this one."""
-        newest = await _answered(anchor, anchor.newest())
+        newest = await anchor.newest()
         if newest is None or origin_of(newest) == self.origin or is_later(origin_of(newest), self.origin):
             return newest
         ours = [note async for note in anchor.all() if origin_of(note) == self.origin]
@@ -241,15 +238,6 @@ class Publisher:
             log.critical("the audit log is not the one that was signed", reason=sentence)
             await connection.execute(RECORD, system_body("audit.fork", self.origin, now, sentence))
         self.standing.fork = sentence
-
-
-async def _answered(anchor: Anchor, asked: Coroutine[Any, Any, T]) -> T:
-    """Raises `AnchorFailed` for one that hangs, too."""
-    try:
-        async with asyncio.timeout(ANCHOR_SECONDS):
-            return await asked
-    except TimeoutError as error:
-        raise AnchorFailed(f"The anchor {anchor.name} does not answer.") from error
 
 
 def origin_of(note: str) -> str:
