@@ -1,8 +1,5 @@
 """A Work whose database goes: whoever asked hears that it does not answer, at whatever point it went."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from registry.actors import SYSTEM, Origin
@@ -10,22 +7,9 @@ from registry.identifiers import new_id
 from registry.storage.database import DatabaseUnavailable
 from registry.system import System
 from registry.work import Work
-from tests.support.books import in_process, new_database, opened
-from tests.support.server import Server
+from tests.support.books import opened
 
 ADD = "INSERT INTO account (id, name, created_at) VALUES ($1, 'new', now())"
-
-
-@pytest.fixture
-async def dsn(tidewaiter: Server) -> AsyncIterator[str]:
-    async with new_database(tidewaiter) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-async def system(dsn: str, tmp_path: Path) -> AsyncIterator[System]:
-    async with in_process(dsn, tmp_path) as system:
-        yield system
 
 
 async def cut(work: Work, dsn: str) -> None:

@@ -1,24 +1,15 @@
 """The first start makes the administrator, once."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from registry.accounts.first_start import first_start
 from registry.accounts.signing_in import sign_in
 from registry.actors import ANONYMOUS, Origin
 from registry.errors import SignInFailed
 from registry.system import System
-from tests.support.books import in_process, new_database, opened
-from tests.support.server import PASSWORD, Server
-
-
-@pytest.fixture
-async def dsn(tidewaiter: Server) -> AsyncIterator[str]:
-    async with new_database(tidewaiter) as dsn:
-        yield dsn
+from tests.support.books import in_process, opened
+from tests.support.server import PASSWORD
 
 
 async def signs_in(system: System, password: str) -> bool:

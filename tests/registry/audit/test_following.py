@@ -19,25 +19,12 @@ from registry.audit.retaining import Month
 from registry.errors import Denied
 from registry.events import Event, Outcome
 from registry.system import System, tidy
-from tests.support.books import in_process, new_database, opened
+from tests.support.books import opened
 from tests.support.inside import Household, settle
-from tests.support.server import Server
 
 WANTED = EntryFilter(action="test.happen")
 MONTH_SECONDS = 31 * 86_400
 SECONDS = 60
-
-
-@pytest.fixture
-async def dsn(tidewaiter: Server) -> AsyncIterator[str]:
-    async with new_database(tidewaiter) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-async def system(dsn: str, tmp_path: Path) -> AsyncIterator[System]:
-    async with in_process(dsn, tmp_path) as system:
-        yield system
 
 
 @pytest.fixture

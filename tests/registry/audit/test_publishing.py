@@ -30,12 +30,6 @@ PARTITIONS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent =
 NOTES = "SELECT size, root, note FROM audit_checkpoint ORDER BY at, size"
 
 
-@pytest.fixture
-async def dsn(tidewaiter: Server) -> AsyncIterator[str]:
-    async with new_database(tidewaiter) as dsn:
-        yield dsn
-
-
 async def write(system: System, *targets: str) -> None:
     for target in targets:
         at = system.foundation.clock.now()

@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -26,7 +25,7 @@ from registry.storage.database import DatabaseUnavailable
 from registry.system import System
 from registry.telemetry import configure
 from tests.support import log, recorded, world
-from tests.support.books import address_of, in_process, new_database, opened
+from tests.support.books import address_of, new_database, opened
 from tests.support.handmade import knocking
 from tests.support.server import Server
 
@@ -70,12 +69,6 @@ async def dsn(tidewaiter: Server) -> AsyncIterator[str]:
 async def books(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     async with opened(dsn) as connection:
         yield connection
-
-
-@pytest.fixture
-async def system(dsn: str, tmp_path: Path) -> AsyncIterator[System]:
-    async with in_process(dsn, tmp_path) as system:
-        yield system
 
 
 @asynccontextmanager

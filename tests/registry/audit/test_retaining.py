@@ -1,6 +1,5 @@
 """Months that are over: archived, read back, verified, and only then taken out; proofs hold on."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
@@ -17,23 +16,10 @@ from registry.audit.verdicts import SOUND
 from registry.events import Event, Outcome
 from registry.system import System, tidy
 from registry.transparency.merkle import leaf_hash, verify_inclusion
-from tests.support.books import in_process, new_database, opened
-from tests.support.server import Server
+from tests.support.books import in_process, opened
 
 DAY = 86_400
 SHIPS = UUID(int=7)
-
-
-@pytest.fixture
-async def dsn(tidewaiter: Server) -> AsyncIterator[str]:
-    async with new_database(tidewaiter) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-async def system(dsn: str, tmp_path: Path) -> AsyncIterator[System]:
-    async with in_process(dsn, tmp_path) as system:
-        yield system
 
 
 async def write(system: System, count: int) -> None:

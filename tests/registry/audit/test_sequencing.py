@@ -19,22 +19,9 @@ from registry.events import Event, Outcome
 from registry.identifiers import new_id
 from registry.system import System
 from registry.transparency.merkle import leaf_hash
-from tests.support.books import in_process, new_database, opened
-from tests.support.server import Server
+from tests.support.books import in_process, opened
 
 ROWS = "SELECT * FROM audit_log ORDER BY seq"
-
-
-@pytest.fixture
-async def dsn(tidewaiter: Server) -> AsyncIterator[str]:
-    async with new_database(tidewaiter) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-async def system(dsn: str, tmp_path: Path) -> AsyncIterator[System]:
-    async with in_process(dsn, tmp_path) as system:
-        yield system
 
 
 @pytest.fixture
