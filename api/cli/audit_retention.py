@@ -8,9 +8,9 @@ import typer
 
 from api.cli.opening import system_of
 from api.cli.running import run
-from registry.audit import retaining
+from registry.audit import months, retaining
+from registry.audit.months import Month
 from registry.audit.reasons import stated
-from registry.audit.retaining import Month
 from registry.settings import Settings
 
 MonthOption = Annotated[str, typer.Option("--month", help="The month, as 2026-01.")]
@@ -63,7 +63,7 @@ def segments(as_json: Annotated[bool, typer.Option("--json", help="One JSON obje
 
     async def act(settings: Settings) -> list[dict[str, Any]]:
         async with system_of(settings) as system:
-            return await retaining.segments(system.foundation)
+            return await months.segments(system.foundation)
 
     for row in run(act):
         typer.echo(orjson.dumps(row).decode() if as_json else _line(row))

@@ -9,8 +9,6 @@ import gzip
 import hashlib
 import os
 import zlib
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,14 @@ import structlog
 from registry.actors import SYSTEM, Origin
 from registry.audit import exporting
 from registry.audit.exporting import NEWEST, NotSigned, Wish
+from registry.audit.months import MONTHS, Month, MonthNotOver
 from registry.audit.publishing import RECORD
 from registry.audit.sequencing import Sequencer, acting
-from registry.audit.tables import SegmentRow
 from registry.audit.taking import lines_of
 from registry.audit.verdicts import SOUND
 from registry.audit.verifying import verify
 from registry.audit.writing import Scribe
-from registry.errors import Conflict, Invalid
+from registry.errors import Conflict
 from registry.events import Event, Outcome
 from registry.storage.database import Connection
 from registry.transparency.notes import VerifierKey
@@ -44,20 +42,9 @@ HOLD = """
     INSERT INTO audit_segment (month, legal_hold) VALUES ($1, $2)
     ON CONFLICT (month) DO UPDATE SET legal_hold = $2
 """
-SEGMENTS = "SELECT * FROM audit_segment ORDER BY month"
 SEGMENT = "SELECT * FROM audit_segment WHERE month = $1"
-MONTHS = """
-    SELECT DISTINCT date_trunc('month', to_timestamp(split_part(pg_get_expr(c.relpartbound, c.oid), '''', 2),
-        'YYYY-MM-DD HH24:MI:SS') AT TIME ZONE 'UTC')::date AS month
-    FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid
-    WHERE i.inhparent = 'audit_log'::regclass AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT' ORDER BY month
-"""
 
 log = structlog.get_logger("audit")
-
-
-class MonthNotOver(Invalid):
-    code = "MONTH_NOT_OVER"
 
 
 class MonthEmpty(Conflict):
@@ -76,37 +63,6 @@ class MonthKept(Conflict):
 
 class MonthGrown(MonthKept):
     """There are entries that its archive has not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Month:
-    """A calendar month, UTC."""
-
-    first: date
-
-    @classmethod
-    def parse(cls, text: str) -> "Month":
-        """Of YYYY-MM. Raises `MonthNotOver` for what is no month."""
-        try:
-            return cls(datetime.strptime(text, "%Y-%m").date())
-        except ValueError:
-            raise MonthNotOver(f"'{text}' is no month: write it as 2026-01.", path=["month"]) from None
-
-    @property
-    def text(self) -> str:
-        return f"{self.first:%Y-%m}"
-
-    @property
-    def begin(self) -> datetime:
-        return datetime(self.first.year, self.first.month, 1, tzinfo=UTC)
-
-    @property
-    def end(self) -> datetime:
-        return Month(self.plus(1)).begin
-
-    def plus(self, months: int) -> date:
-        count = self.first.year * 12 + self.first.month - 1 + months
-        return date(count // 12, count % 12 + 1, 1)
 
 
 async def archive(foundation: Foundation, sequencer: Sequencer, month: Month, folder: Path) -> Path:
@@ -174,15 +130,6 @@ async def retain(foundation: Foundation, sequencer: Sequencer, folder: Path, mon
         except (ArchiveUnsound, OSError) as error:
             log.error("a month of the audit log cannot be archived", month=month.text, reason=str(error))
     return dropped
-
-
-async def segments(foundation: Foundation) -> list[dict[str, Any]]:
-    """What has become of each month that has begun, or of which something is known, the oldest first."""
-    known = {row["month"]: dict(row) for row in await foundation.pool.fetch(SEGMENTS)}
-    today = foundation.clock.now().date()
-    begun = {row["month"] for row in await foundation.pool.fetch(MONTHS) if row["month"] <= today}
-    unknown = {**dict.fromkeys(SegmentRow.model_fields), "legal_hold": False}
-    return [known.get(month, {**unknown, "month": month}) for month in sorted({*known, *begun})]
 
 
 async def _body(

@@ -14,8 +14,8 @@ from registry.actors import SYSTEM, Actor, ActorKind, Origin
 from registry.audit import newest, retaining
 from registry.audit.filtering import EntryFilter
 from registry.audit.following import Step, follow
+from registry.audit.months import Month
 from registry.audit.newest import Newest
-from registry.audit.retaining import Month
 from registry.errors import Denied
 from registry.events import Event, Outcome
 from registry.system import System, tidy

@@ -10,7 +10,8 @@ import pytest
 from registry.actors import SYSTEM, Origin
 from registry.audit import exporting, proving, reading, rekeying, retaining, verifying
 from registry.audit.exporting import NotSigned, PartlyArchived, Wish
-from registry.audit.retaining import ArchiveUnsound, Month, MonthEmpty, MonthGrown, MonthKept, MonthNotOver
+from registry.audit.months import Month, MonthNotOver, segments
+from registry.audit.retaining import ArchiveUnsound, MonthEmpty, MonthGrown, MonthKept
 from registry.audit.scrubbing import scrub_database
 from registry.audit.verdicts import SOUND
 from registry.events import Event, Outcome
@@ -99,9 +100,9 @@ async def test_only_months_that_have_begun_are_listed(system: System) -> None:
     foundation = system.foundation
     this = Month(foundation.clock.now().date().replace(day=1))
     later = Month(this.plus(1))
-    assert [row["month"] for row in await retaining.segments(foundation)] == [this.first]
+    assert [row["month"] for row in await segments(foundation)] == [this.first]
     await retaining.hold(foundation, system.sequencer, later, on=True, reason=None)
-    assert [row["month"] for row in await retaining.segments(foundation)] == [this.first, later.first]
+    assert [row["month"] for row in await segments(foundation)] == [this.first, later.first]
 
 
 async def test_what_is_not_over_empty_or_no_month_is_not_archived(system: System, tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ async def test_a_month_in_the_middle_may_leave_while_an_older_one_is_held(
     async with foundation.view(SYSTEM, Origin()) as work:
         assert await reading.row_of(work, gone) is None
         assert await reading.row_of(work, gone - 1) is not None
-    states = {row["month"]: row["dropped_at"] is not None for row in await retaining.segments(foundation)}
+    states = {row["month"]: row["dropped_at"] is not None for row in await segments(foundation)}
     assert (states[this.first], states[following.first]) == (False, True)
     with pytest.raises(MonthKept, match="was dropped"):
         await retaining.hold(foundation, sequencer, following, on=True, reason=None)

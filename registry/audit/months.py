@@ -1,0 +1,61 @@
+"""The months of the log, each a partition of its own, and what has become of them."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from registry.audit.tables import SegmentRow
+from registry.errors import Invalid
+from registry.work import Foundation
+
+SEGMENTS = "SELECT * FROM audit_segment ORDER BY month"
+MONTHS = """
+    SELECT DISTINCT date_trunc('month', to_timestamp(split_part(pg_get_expr(c.relpartbound, c.oid), '''', 2),
+        'YYYY-MM-DD HH24:MI:SS') AT TIME ZONE 'UTC')::date AS month
+    FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid
+    WHERE i.inhparent = 'audit_log'::regclass AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT' ORDER BY month
+"""
+
+
+class MonthNotOver(Invalid):
+    code = "MONTH_NOT_OVER"
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A calendar month, UTC."""
+
+    first: date
+
+    @classmethod
+    def parse(cls, text: str) -> "Month":
+        """Of YYYY-MM. Raises `MonthNotOver` for what is no month."""
+        try:
+            return cls(datetime.strptime(text, "%Y-%m").date())
+        except ValueError:
+            raise MonthNotOver(f"'{text}' is no month: write it as 2026-01.", path=["month"]) from None
+
+    @property
+    def text(self) -> str:
+        return f"{self.first:%Y-%m}"
+
+    @property
+    def begin(self) -> datetime:
+        return datetime(self.first.year, self.first.month, 1, tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        return Month(self.plus(1)).begin
+
+    def plus(self, months: int) -> date:
+        count = self.first.year * 12 + self.first.month - 1 + months
+        return date(count // 12, count % 12 + 1, 1)
+
+
+async def segments(foundation: Foundation) -> list[dict[str, Any]]:
+    """What has become of each month that has begun, or of which something is known, the oldest first."""
+    known = {row["month"]: dict(row) for row in await foundation.pool.fetch(SEGMENTS)}
+    today = foundation.clock.now().date()
+    begun = {row["month"] for row in await foundation.pool.fetch(MONTHS) if row["month"] <= today}
+    unknown = {**dict.fromkeys(SegmentRow.model_fields), "legal_hold": False}
+    return [known.get(month, {**unknown, "month": month}) for month in sorted({*known, *begun})]
