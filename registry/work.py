@@ -192,11 +192,12 @@ class Work:
         reason: str | None = None,
         media_type: str | None = None,
         size: int | None = None,
+        outcome: Outcome = Outcome.ALLOWED,
     ) -> Event:
-        """Completes the attempt: it was done. The entry is written with the commit."""
+        """Completes the attempt: it was done, or as `outcome` says. The entry is written with the commit."""
         assert self._attempt is not None, "record() completes an attempt()"  # noqa: S101
         attempt = replace(self._attempt, place=place or self._attempt.place, digest=digest or self._attempt.digest)
-        event = self._event(Outcome.ALLOWED, attempt)
+        event = self._event(outcome, attempt)
         event = replace(event, changes=changes or {}, reason=reason, media_type=media_type, size=size)
         self._events.append(event)
         self._attempt = None

@@ -83,7 +83,9 @@ def admit(body: bytes, at: datetime) -> Admitted:
     try:
         return body, _columns(body)
     except (ValueError, KeyError, TypeError, AttributeError):
-        told = system_body("audit.unreadable", digest_of(body), at, changes={"size": [None, len(body)]})
+        told = system_body(
+            "audit.unreadable", digest_of(body), at, outcome=Outcome.FAILED, changes={"size": [None, len(body)]}
+        )
         return told, _columns(told)
 
 

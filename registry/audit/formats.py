@@ -3,6 +3,7 @@
 They show an event as those systems expect one, and prove nothing: what can be verified stands in `lines`.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -58,6 +59,7 @@ def _reference(origin: str) -> str:
 
 ACTIVITIES = {"create": 1, "push": 1, "pull": 2, "list": 2, "show": 2, "read": 2, "set": 3, "update": 3, "delete": 4}
 SEVERITIES = {"allowed": (1, "Informational"), "denied": (3, "Medium"), "failed": (2, "Low")}
+ALARMS = {"audit.anchor": (4, "High"), "audit.fork": (5, "Critical"), "audit.unreadable": (5, "Critical")}
 STATUSES = {"allowed": (1, "Success"), "denied": (2, "Failure"), "failed": (2, "Failure")}
 
 
@@ -66,7 +68,7 @@ def ocsf(shown: Shown, origin: str) -> bytes:
     signing_in = event["action"] == "user.sign_in"
     verb = event["action"].partition(".")[2]
     class_id, activity = (3002, 1) if signing_in else (6003, ACTIVITIES.get(verb, 99))
-    severity, status = SEVERITIES[event["outcome"]], STATUSES[event["outcome"]]
+    severity, status = _severity(event), STATUSES[event["outcome"]]
     told = {
         "class_uid": class_id,
         "category_uid": class_id // 1000,
@@ -88,6 +90,13 @@ def ocsf(shown: Shown, origin: str) -> bytes:
         "unmapped": _unmapped(shown, origin) | ({"target": shown.target or None} if signing_in else {}),
     }
     return orjson.dumps(_without_none(told)) + b"\n"
+
+
+def _severity(event: Mapping[str, Any]) -> tuple[int, str]:
+    """What tells against the log itself is what somebody should be woken for."""
+    if event["action"] == "audit.verify" and event["outcome"] == "failed":
+        return 5, "Critical"
+    return ALARMS.get(event["action"], SEVERITIES[event["outcome"]])
 
 
 def ocsf_checkpoint(note: str, origin: str, size: int, milliseconds: int) -> bytes:

@@ -236,7 +236,8 @@ class Publisher:
     async def _alarm(self, connection: Connection, sentence: str, now: datetime) -> None:
         if self.standing.fork is None:
             log.critical("the audit log is not the one that was signed", reason=sentence)
-            await connection.execute(RECORD, system_body("audit.fork", self.origin, now, sentence))
+            body = system_body("audit.fork", self.origin, now, sentence, outcome=Outcome.FAILED)
+            await connection.execute(RECORD, body)
         self.standing.fork = sentence
 
 
@@ -262,11 +263,9 @@ def system_body(
     now: datetime,
     reason: str | None = None,
     *,
-    stated: str | None = None,
+    outcome: Outcome = Outcome.ALLOWED,
     changes: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The body of an entry that the log makes about itself."""
-    event = Event(
-        now, action, Outcome.ALLOWED, SYSTEM, Origin(), target, reason=reason, stated=stated, changes=changes or {}
-    )
+    event = Event(now, action, outcome, SYSTEM, Origin(), target, reason=reason, changes=changes or {})
     return bodies.encode(event, b"", None, None, {})

@@ -20,6 +20,7 @@ from registry.audit.taking import Run
 from registry.audit.tiling import Tree
 from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete, Tampered, Verdict
 from registry.audit.verifying import compare
+from registry.events import Outcome
 from registry.storage.database import Fetch
 from registry.transparency import tiles
 from registry.transparency.merkle import HASH_BYTES, leaf_hash
@@ -214,7 +215,8 @@ async def scrub_database(
         work.attempt("audit.verify", "audit log")
         found = {"sound": verdict.status == SOUND, "entries": verdict.entries, "index": verdict.index}
         changes = {name: [None, value] for name, value in found.items() if value is not None}
-        work.record(changes=changes, reason=verdict.sentence)
+        outcome = Outcome.ALLOWED if verdict.status == SOUND else Outcome.FAILED
+        work.record(changes=changes, reason=verdict.sentence, outcome=outcome)
     return verdict
 
 

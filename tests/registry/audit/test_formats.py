@@ -115,6 +115,24 @@ def test_ocsf_names_before_and_after() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("action", "outcome", "severity"),
+    [
+        ("image.pull", Outcome.ALLOWED, 1),
+        ("image.pull", Outcome.DENIED, 3),
+        ("image.pull", Outcome.FAILED, 2),
+        ("audit.verify", Outcome.ALLOWED, 1),
+        ("audit.verify", Outcome.FAILED, 5),
+        ("audit.fork", Outcome.FAILED, 5),
+        ("audit.unreadable", Outcome.FAILED, 5),
+        ("audit.anchor", Outcome.ALLOWED, 4),
+    ],
+)
+def test_what_tells_against_the_log_itself_is_grave(action: str, outcome: Outcome, severity: int) -> None:
+    told = orjson.loads(formats.ocsf(shown(replace(PULL, action=action, outcome=outcome)), LOG))
+    assert told["severity_id"] == severity
+
+
 def test_a_sign_in_in_ocsf_keeps_its_target() -> None:
     assert orjson.loads(formats.ocsf(shown(EVENTS["a sign-in"]), LOG))["unmapped"]["target"] == "grace"
 
