@@ -185,7 +185,7 @@ class AuditFilter:
     action: str | None = strawberry.field(default=None, description="An action, or its beginning with a `*` behind.")
     target: str | None = strawberry.field(default=None, description="A target, or its beginning with a `*` behind.")
     outcome: Outcome | None = strawberry.field(default=None, description="What came of it.")
-    source: str | None = strawberry.field(default=None, description="The address it came from.")
+    source: str | None = strawberry.field(default=None, description="The IP address it came from.")
     request_id: str | None = strawberry.field(default=None, description="The request.")
     reason: str | None = strawberry.field(
         default=None,

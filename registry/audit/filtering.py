@@ -8,6 +8,8 @@ number yet, by `holds`: both mean the same.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from ipaddress import ip_address
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +22,7 @@ from registry.audit.bodies import typed
 from registry.audit.entries import signed_tag
 from registry.audit.subjects import readable_keys_of
 from registry.audit.tables import ACTION, INDEXED_TEXT, NO_PULL, PULL, STATED, TARGET, AuditRow
+from registry.errors import Invalid
 from registry.work import Work
 
 USER = "SELECT id FROM users WHERE name = $1"
@@ -40,10 +43,16 @@ MOST_WAYS = 16
 NOBODY = ("system", "anonymous")
 
 
+class FilterInvalid(Invalid):
+    """It quotes nothing of the filter: what is looked for may tell of a person, and refusals stand in the log."""
+
+    code = "FILTER_INVALID"
+
+
 @dataclass(frozen=True, slots=True)
 class EntryFilter:
     """All that is given must hold. `action`, `target` and `reason` may end in `*`, `reason` may begin with one too;
-    `until` is exclusive."""
+    `source` is an address; `until` is exclusive."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -74,7 +83,38 @@ class Sought:
         return self.plain.actor is not None and self.plain.actor not in NOBODY
 
 
+def check(wanted: EntryFilter) -> None:
+    """That it can mean what was asked: what no entry can hold would find nothing, and read as if nothing had happened.
+
+    Raises `FilterInvalid`.
+    """
+    if wanted.source is not None:
+        _address(wanted.source)
+    if "*" in (wanted.actor or ""):
+        raise _refused("actor", "No name has a `*` in it: give the whole name.")
+    for field in ("action", "target"):
+        if "*" in (getattr(wanted, field) or "").removesuffix("*"):
+            raise _refused(field, "A `*` stands at the end only, for whatever follows: give the beginning.")
+    if "*" in (wanted.reason or "").removeprefix("*").removesuffix("*"):
+        raise _refused("reason", "A `*` stands at the ends only: give the beginning, the end, or what is between.")
+
+
+def _refused(field: str, why: str) -> FilterInvalid:
+    return FilterInvalid(f"Nothing was looked for: this is no `{field}` to look for. {why}", path=["filter", field])
+
+
+def _address(source: str) -> str:
+    """As addresses are usually written. Raises `FilterInvalid`."""
+    try:
+        return str(ip_address(source))
+    except ValueError:
+        why = "Give one IP address, such as 192.0.2.7; entries are not found by a network or a host's name."
+        raise _refused("source", why) from None
+
+
 async def sought(work: Work, wanted: EntryFilter, whose: UUID | None) -> Sought:
+    """Raises `FilterInvalid`."""
+    check(wanted)
     found = Sought(wanted, whose)
     if wanted.target is not None:
         found = replace(found, targets=await _targets(work, wanted.target))
@@ -102,7 +142,9 @@ async def _personal(work: Work, wanted: EntryFilter, found: Sought) -> Sought:
         claimed = _tags("name", wanted.actor, strangers)
         found = replace(found, actor_id=await work.fetchval(USER, wanted.actor), actor_tags=claimed)
     if wanted.source is not None:
-        found = replace(found, source_tags=_tags("source", wanted.source, keys.values()))
+        written = dict.fromkeys((wanted.source, _address(wanted.source)))
+        tags = [_tags("source", one, keys.values()) for one in written]
+        found = replace(found, source_tags=tuple(chain.from_iterable(tags)))
     return found
 
 

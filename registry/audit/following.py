@@ -20,7 +20,7 @@ from sqlmodel import col
 
 from registry.actors import SYSTEM, Actor, Origin
 from registry.audit import newest, reading, tiling
-from registry.audit.filtering import EntryFilter, sought
+from registry.audit.filtering import EntryFilter, check, sought
 from registry.audit.newest import Newest
 from registry.audit.showing import Line, Shown, numbered
 from registry.audit.tables import AuditRow
@@ -205,8 +205,9 @@ async def follow(
     start: int | None,
 ) -> AsyncIterator[Step]:
     """What is wanted, oldest first, and in between how far the log was gone through. `start` is the first number that
-    is wanted; without it, what comes from now on. Ends when the server does. Raises `StateNotFollowed`, and what
-    `reading.scope` raises, at any time."""
+    is wanted; without it, what comes from now on. Ends when the server does. Raises `StateNotFollowed`,
+    `FilterInvalid`, and what `reading.scope` raises, at any time."""
+    check(wanted)
     if wanted.state is not None:
         raise StateNotFollowed(
             "The tail gives each entry as soon as it has its number, so none can be asked for by its state: leave it "

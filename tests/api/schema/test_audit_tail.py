@@ -158,6 +158,15 @@ async def test_who_may_not_read_the_log_may_not_follow_it(tidewaiter: Server, ac
     assert refused["data"]["errors"][0]["extensions"]["code"] == "START_OUT_OF_RANGE"
 
 
+async def test_what_no_entry_could_hold_is_not_followed(tidewaiter: Server, acme: Tenant) -> None:
+    """A tail that never says anything would read as if nothing happened."""
+    for field, value in {"source": "10.0.0.0/8", "target": "*hull*", "action": "*pull"}.items():
+        refused, end = await told(tidewaiter, acme.owner, filter={field: value}, **{"from": 0})
+        extensions = refused["data"]["errors"][0]["extensions"]
+        assert (extensions["code"], extensions["path"]) == ("FILTER_INVALID", ["filter", field])
+        assert end["event"] == "complete"
+
+
 async def test_nobody_follows_more_often_than_the_limit(tidewaiter: Server, acme: Tenant) -> None:
     open_tails = [tail(tidewaiter, acme.owner, **{"from": 0}) for _ in range(MOST_OF_ONE)]
     try:
