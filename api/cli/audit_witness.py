@@ -7,12 +7,14 @@ from urllib.parse import urlsplit
 
 import typer
 
-from api.cli.audit_verifying import read_keys
+from api.cli.audit_given import read_keys
 from api.cli.fetching import within
 from registry.audit import witnessing
-from registry.audit.witnessing import Contradiction, Look, Unproven
+from registry.audit.verdicts import Unusable
+from registry.audit.witnessing import Contradiction, Look, SignedByNone, Unproven
 from registry.transparency.notes import KeyInvalid, SignerKey, VerifierKey, cosignature
 
+NEW_KEY = " Perhaps its key was changed: ask the operator, and give the new one beside the old."
 CONSISTENT, CONTRADICTED, UNREACHABLE = 0, 1, 2
 VISIT_SECONDS = 60.0
 
@@ -32,7 +34,7 @@ def witness(
     try:
         keys = [one for text in key for one in read_keys(text)]
         signer = None if cosign is None else _signer(cosign)
-    except (KeyInvalid, OSError) as error:
+    except (Unusable, KeyInvalid, OSError) as error:
         raise typer.BadParameter(str(error)) from error
 
     while True:
@@ -67,7 +69,7 @@ def _ended(contradiction: Contradiction, keys: list[VerifierKey]) -> str:
     name, so that is shown as what it may be: any text."""
     served, watched = contradiction.notes[-1].partition("\n")[0][:200], sorted({key.name for key in keys})
     if served in watched:
-        return ""
+        return NEW_KEY if isinstance(contradiction, SignedByNone) else ""
     return (
         f" What is served calls itself {served!a}: the log {' or '.join(watched)} has ended, or this is another's "
         "address. Ask the operator why. If you take the answer, watch the new log with its own key."

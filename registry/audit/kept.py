@@ -70,11 +70,11 @@ def opened(note: str, keys: Sequence[VerifierKey], what: str) -> tuple[Checkpoin
         opened = open_note(note, keys)
         return checkpoints.parse(opened.text), opened.keys
     except (NoteInvalid, CheckpointInvalid) as error:
-        kind = SignedByNone if _is_signed_by_none(note, keys) else Tampered
+        kind = SignedByNone if is_signed_by_none(note, keys) else Tampered
         raise kind(f"{what} is not valid: {error}") from error
 
 
-def _is_signed_by_none(note: str, keys: Sequence[VerifierKey]) -> bool:
+def is_signed_by_none(note: str, keys: Sequence[VerifierKey]) -> bool:
     try:
         signed = {(name, signature[:4]) for name, signature in split_note(note)[1]}
     except NoteInvalid:

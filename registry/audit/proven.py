@@ -10,23 +10,25 @@ from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete, Sig
 from registry.transparency import proofs
 from registry.transparency.checkpoints import Checkpoint
 from registry.transparency.merkle import ProofInvalid, leaf_hash, verify_inclusion
-from registry.transparency.notes import VerifierKey
+from registry.transparency.notes import NoteInvalid, VerifierKey, split_note
 from registry.transparency.proofs import Proof
 
 
 def verify_entry(
     text: str, keys: Sequence[VerifierKey], outside: Iterable[str] = (), entry: bytes | None = None
 ) -> Verdict:
-    """`text` is a C2SP tlog-proof, `entry` the bytes that it should prove, where those are not in it; `outside` are
-    signed notes that were kept elsewhere, of which those of the same size can be compared."""
+    """`text` is a C2SP tlog-proof, with line ends of whatever kind; `entry` the bytes that it should prove, where those
+    are not in it; `outside` are signed notes that were kept elsewhere, of which those of the same size can be
+    compared."""
     try:
         proof = _parsed(text)
         bytes_of_entry = _entry(proof, entry)
         checkpoint, signers = opened(proof.note, keys, "The checkpoint of the proof")
-        compared = _compare(checkpoint, known_elsewhere(outside, keys).get(checkpoint.size, ()))
+        known = known_elsewhere(outside, keys)
+        compared = _compare(checkpoint, known.pop(checkpoint.size, ()))
         _check(proof, checkpoint, bytes_of_entry)
         wrapped = unwrap(bytes_of_entry)
-        return _sound(proof.index, wrapped, checkpoint, signers, compared)
+        return _sound(proof.index, wrapped, checkpoint, signers, compared, tuple(sorted(known)))
     except Tampered as found:
         return Verdict(TAMPERED, str(found), found.index, wrong_key=isinstance(found, SignedByNone))
     except (Incomplete, ValueError) as found:
@@ -35,15 +37,22 @@ def verify_entry(
 
 def _parsed(text: str) -> Proof:
     try:
-        return proofs.parse(text)
-    except ProofInvalid as error:
-        raise Incomplete(f"It is no proof, or was cut: {error}") from error
+        proof = proofs.parse(text.replace("\r\n", "\n").strip("\n\ufeff") + "\n")
+        split_note(proof.note)
+    except (ProofInvalid, NoteInvalid) as error:
+        raise Incomplete(f"It is no proof, or was damaged in copying: {error}") from error
+    return proof
 
 
 def _entry(proof: Proof, given: bytes | None) -> bytes:
     entry = proof.extra if given is None else given
     if entry is None:
-        raise Incomplete("The proof does not hold the entry: give its bytes with --entry. Its archive has them.")
+        raise Incomplete(
+            "The proof does not hold the entry: give it with --entry, as it stands in an export, or in the archive of "
+            "its month."
+        )
+    if given is not None:
+        unwrap(given)
     return entry
 
 
@@ -64,9 +73,26 @@ def _check(proof: Proof, checkpoint: Checkpoint, entry: bytes) -> None:
 
 
 def _sound(
-    index: int, wrapped: Wrapped, checkpoint: Checkpoint, signers: Sequence[VerifierKey], compared: int
+    index: int,
+    wrapped: Wrapped,
+    checkpoint: Checkpoint,
+    signers: Sequence[VerifierKey],
+    compared: int,
+    passed_over: tuple[int, ...],
 ) -> Verdict:
     return Verdict(
-        SOUND, "Sound.", None, checkpoint.origin, checkpoint.size, index, 1, checkpoint.root,
-        tuple(map(str, signers)), compared, wrapped.logged_at, wrapped.logged_at, event=orjson.loads(wrapped.body),
-    )  # fmt: skip
+        SOUND,
+        "Sound.",
+        origin=checkpoint.origin,
+        size=checkpoint.size,
+        since=index,
+        entries=1,
+        root=checkpoint.root,
+        keys=tuple(map(str, signers)),
+        compared=compared,
+        compared_to=checkpoint.size if compared else 0,
+        passed_over=passed_over,
+        first_at=wrapped.logged_at,
+        last_at=wrapped.logged_at,
+        event=orjson.loads(wrapped.body),
+    )

@@ -126,7 +126,10 @@ def _seq_of(line: bytes) -> int:
     try:
         told = orjson.loads(line)["seq"]
     except (ValueError, KeyError, TypeError):
-        raise Incomplete("A line of the export is no entry: it was cut, or the file is no export.") from None
+        raise Incomplete(
+            "A line is no entry of an export: it was cut, or the file is not in the format jsonl, which alone can be "
+            "verified."
+        ) from None
     if not isinstance(told, int) or not 0 <= told < 1 << 63:
         raise Tampered("The number of an entry is no number.")
     return told

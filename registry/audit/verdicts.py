@@ -22,11 +22,16 @@ class Incomplete(Exception):
     """What was given is not enough to verify."""
 
 
+class Unusable(Incomplete):
+    """Something that was given besides cannot be used, so that nothing was verified at all."""
+
+
 @dataclass(slots=True)
 class Verdict:
     """`status` is SOUND, TAMPERED or INCOMPLETE; `sentence` says it to a person. `wrong_key` says that none of the keys
-    given has signed, which may mean no more than that. `spans` are the first and last numbers of what was there. The
-    `event` is told where one entry was proven by itself."""
+    given has signed, which may mean no more than that. `spans` are the first and last numbers of what was there, and
+    `event` what was proven by itself. Of the checkpoints kept elsewhere so many were `compared`, the newest of
+    `compared_to` entries; those of the sizes `passed_over` could not be. `untried`: nothing was verified."""
 
     status: int
     sentence: str
@@ -38,6 +43,9 @@ class Verdict:
     root: bytes = b""
     keys: tuple[str, ...] = ()
     compared: int = 0
+    compared_to: int = 0
+    passed_over: tuple[int, ...] = ()
+    untried: bool = False
     first_at: str | None = None
     last_at: str | None = None
     spans: tuple[tuple[int, int], ...] = ()

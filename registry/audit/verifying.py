@@ -85,12 +85,21 @@ def _concluded(
         )
     if end == since and checkpoint.size:
         raise Incomplete(f"The export holds none of the log's {checkpoint.size} entries: there is nothing to verify.")
-    compared = sum(len(each) for size, each in wanted.items() if size >= since)
-    keys_used = tuple(str(key) for key in signers)
     return Verdict(
-        SOUND, "Sound.", None, checkpoint.origin, checkpoint.size, since, run.next - since, checkpoint.root,
-        keys_used, compared, run.first_at.decode() or None, run.last_at.decode() or None,
-    )  # fmt: skip
+        SOUND,
+        "Sound.",
+        origin=checkpoint.origin,
+        size=checkpoint.size,
+        since=since,
+        entries=run.next - since,
+        root=checkpoint.root,
+        keys=tuple(map(str, signers)),
+        compared=sum(len(each) for size, each in wanted.items() if size >= since),
+        compared_to=max((size for size in wanted if size >= since), default=0),
+        passed_over=tuple(sorted(size for size in wanted if size < since)),
+        first_at=run.first_at.decode() or None,
+        last_at=run.last_at.decode() or None,
+    )
 
 
 def compare(run: Run, wanted: dict[int, list[Checkpoint]]) -> None:

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from registry.audit.kept import is_signed_by_none
 from registry.transparency import checkpoints, tiles
 from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
 from registry.transparency.merkle import HASH_BYTES, ProofInvalid, verify_consistency
@@ -40,6 +41,10 @@ class Contradiction(Exception):
     def __init__(self, sentence: str, notes: Sequence[str]) -> None:
         super().__init__(sentence)
         self.notes = tuple(notes)
+
+
+class SignedByNone(Contradiction):
+    """None of the keys given has signed it, which may mean no more than that there is a new one."""
 
 
 class Unproven(OSError):
@@ -150,9 +155,8 @@ def _opened(note: str, keys: Sequence[VerifierKey], others: Sequence[str]) -> Ch
     try:
         return checkpoints.parse(open_note(note, keys).text)
     except (NoteInvalid, CheckpointInvalid) as error:
-        raise Contradiction(
-            f"The checkpoint is not signed by a key that was given: {error}", (*others, note)
-        ) from error
+        kind = SignedByNone if is_signed_by_none(note, keys) else Contradiction
+        raise kind(f"The checkpoint is not signed by a key that was given: {error}", (*others, note)) from error
 
 
 @contextmanager
