@@ -4,7 +4,7 @@ from pathlib import Path
 
 import asyncpg
 
-from api.cli.audit_verifying import kept_elsewhere
+from api.cli.audit_given import kept_elsewhere
 from api.cli.opening import system_of
 from api.cli.running import first, run
 from registry.audit import scrubbing
@@ -25,12 +25,12 @@ def of_database(checkpoints: list[Path]) -> Verdict:
             unable = str(first(errors))
         except* (asyncpg.PostgresError, asyncpg.InterfaceError) as errors:
             unable = f"The database cannot be read: {first(errors)}"
-        return Verdict(INCOMPLETE, unable)
+        return Verdict(INCOMPLETE, unable, untried=True)
 
     return run(act, unable=INCOMPLETE)
 
 
 async def _scrubbed(system: System, checkpoints: list[Path]) -> Verdict:
-    outside = kept_elsewhere(checkpoints, {system.sequencer.publisher.origin})
+    outside = kept_elsewhere(checkpoints, system.sequencer.publisher.verifiers)
     await system.foundation.ledger.catch_up()
     return await scrubbing.verify_database(system.foundation, system.sequencer, outside)

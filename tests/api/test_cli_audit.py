@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import resource
 import subprocess
 from collections.abc import Iterator
@@ -93,9 +94,48 @@ async def test_reading_exporting_and_verifying_are_recorded_as_pairs(tidewaiter:
     exported(tidewaiter, tmp_path / "log.jsonl", "--since", "2026-01-02")
     made = {"format": [None, "jsonl"], "personal": [None, False], "since": [None, "2026-01-02T00:00:00.000000Z"]}
     assert await newest(tidewaiter, "audit.export") == made
+    for form in ("ocsf", "cloudevents"):
+        exported(tidewaiter, tmp_path / form, "--format", form)
+        assert await newest(tidewaiter, "audit.export") == {"format": [None, form], "personal": [None, True]}
     assert tidewaiter.command("audit", "verify", "--database").returncode == 0
     found = await newest(tidewaiter, "audit.verify")
     assert found == {"sound": [None, True], "entries": [None, found["entries"][1]]}
+
+
+@pytest.mark.parametrize("words", [("prove", "0"), ("export",)], ids=" ".join)
+def test_what_cannot_be_written_is_told_by_the_name_given(
+    tidewaiter: Server, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """Of nothing that was only on the way."""
+    there = tmp_path / "there"
+    there.write_text("a file")
+    for output, why in (
+        (tmp_path / "no" / "x", f"There is no folder {tmp_path / 'no'} to write {tmp_path / 'no' / 'x'} to."),
+        (there / "x", f"There is no folder {there} to write {there / 'x'} to."),
+        (tmp_path, f"{tmp_path} cannot be written: Is a directory."),
+        (Path("/dev/full"), "/dev/full cannot be written: No space left on device."),
+    ):
+        told = tidewaiter.command("audit", *words, "--output", str(output))
+        assert (told.returncode, told.stdout, told.stderr) == (1, "", f"tidewaiter: {why}\n")
+    assert [*tmp_path.iterdir()] == [there]
+
+
+@pytest.mark.parametrize("words", [("prove", "0"), ("export",)], ids=" ".join)
+def test_what_is_written_is_for_its_owner_and_leaves_links_and_devices_as_they_are(
+    tidewaiter: Server, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    file, link, pipe = tmp_path / "file", tmp_path / "link", tmp_path / "pipe"
+    file.write_text("before")
+    link.symlink_to(file)
+    os.mkfifo(pipe)
+    assert tidewaiter.command("audit", *words, "--output", str(link)).returncode == 0
+    assert (link.is_symlink(), file.stat().st_mode & 0o777) == (True, 0o600)
+    whole = tidewaiter.command("audit", *words, "--output", "-").stdout
+    assert whole.splitlines()[0] == file.read_text().splitlines()[0]
+    reader = subprocess.Popen(["head", "-n", "1", pipe], stdout=subprocess.PIPE, text=True)
+    assert tidewaiter.command("audit", *words, "--output", str(pipe)).returncode in (0, 1), "the reader may be gone"
+    assert reader.communicate(timeout=30)[0] == f"{whole.splitlines()[0]}\n"
+    assert pipe.is_fifo()
 
 
 def test_a_database_that_does_not_answer_is_not_tampered_with(tmp_path: Path) -> None:
@@ -120,7 +160,7 @@ def test_a_checkpoint_that_is_none_of_this_log_is_never_passed_over(tidewaiter: 
     ):
         told = tidewaiter.command("audit", "verify", *words, "--checkpoint", str(tmp_path / given))
         assert (told.returncode, f"The checkpoint {tmp_path / given}" in told.stdout) == (2, True), told
-        assert "is incomplete" in told.stdout
+        assert "was not verified" in told.stdout
 
 
 def test_a_checkpoint_of_this_log_is_compared(tidewaiter: Server, tmp_path: Path) -> None:
@@ -165,7 +205,7 @@ def test_what_cannot_be_signed_is_told(server: Server, tmp_path: Path) -> None:
     anchor.mkdir()
     lines, status, said = exported(server, file)
     assert (status, len(lines) >= len(signed)) == (2, True)
-    assert "1 entries are not signed yet and are left out: The anchor" in said
+    assert "1 entry is not signed yet, and left out: The anchor" in said
     again = server.command(*words)
     assert (again.returncode, again.stdout, "This is an older checkpoint." in again.stderr) == (0, note, True)
     verified = server.command("audit", "verify", "--database")
@@ -228,7 +268,7 @@ async def test_what_verify_finds_in_the_database_is_what_a_running_server_warns_
 async def test_a_checkpoint_that_nobody_signed_is_no_finding_of_the_database(server: Server, tmp_path: Path) -> None:
     (tmp_path / "forged").write_text(forged(server.command("audit", "checkpoint").stdout))
     told = server.command("audit", "verify", "--database", "--checkpoint", str(tmp_path / "forged"))
-    assert (told.returncode, "A checkpoint kept elsewhere is not valid" in told.stdout) == (1, True), told
+    assert (told.returncode, "None of the keys given has signed it" in told.stdout) == (2, True), told
     async with opened(address_of(server)) as owner:
         assert await owner.fetchval("SELECT finding FROM audit_scrub") is None
 
