@@ -66,6 +66,9 @@ async def _serve(settings: Settings) -> None:
             await migrating.migrate(dsn)
         system = await stack.enter_async_context(running(settings, telemetry, dsn))
         alone = _is_alone(stack.enter_context((settings.data / "servers").open("a")))
+        # Whoever comes as soon as they are welcome waits a moment, and is not turned away.
+        for listener in filter(None, (public, admin)):
+            listener.listen()
         _welcome(settings, system, alone, admin)
         await _run_servers(system, public, admin)
     log.info("stopped")

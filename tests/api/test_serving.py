@@ -398,3 +398,15 @@ async def test_an_ordinary_user_serves_from_a_folder_of_its_own(open_folder: Pat
 
 def owners_of(processes: Sequence[int]) -> set[int]:
     return {Path(f"/proc/{pid}").stat().st_uid for pid in processes}
+
+
+def test_who_comes_as_soon_as_they_are_welcome_is_not_turned_away(short_path: Path) -> None:
+    server = Server(short_path)
+    words = [COMMAND, "serve"]
+    with subprocess.Popen(words, env=server.variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout is not None
+            assert any(b"Tidewaiter is at" in line for line in process.stdout)
+            assert httpx2.get(f"{server.url}/healthz").status_code == 200
+        finally:
+            process.terminate()
