@@ -2,14 +2,18 @@
 
 from typing import Annotated
 
+import asyncpg
 import typer
 
 from api.cli.opening import system_of
 from api.cli.running import run
-from registry.audit import rekeying
+from registry.audit import rekeying, scrubbing
+from registry.audit.anchors import AnchorFailed
 from registry.audit.reasons import stated
 from registry.audit.rekeying import Signers
+from registry.audit.verdicts import SOUND, Verdict
 from registry.settings import Settings
+from registry.system import System
 from registry.transparency.notes import SignerKey
 
 
@@ -25,17 +29,49 @@ def reopen(
 ) -> None:
     """Open a new log after the old one was forked: under a new name and key, over the entries as they stand.
 
-    Whoever watched the old log sees that it ended. An entry of the new one holds the old one's last checkpoint.
+    Whoever watched the old log sees that it ended. An entry of the new one holds the old one's last checkpoint. Where a
+    verification found something, the whole log is verified anew.
     """
 
-    async def act(settings: Settings) -> tuple[SignerKey, str | None]:
+    async def act(settings: Settings) -> None:
         folder, why = settings.data / "keys", stated(reason)
-        async with system_of(settings) as system, rekeying.alone(folder):
-            new = await rekeying.reopen(system.foundation, system.sequencer, folder, why)
+        async with system_of(settings) as system:
+            async with rekeying.alone(folder):
+                new = await rekeying.reopen(system.foundation, system.sequencer, folder, why)
             standing = system.sequencer.publisher.standing
-            return new, standing.fork or standing.failure
+            trouble = standing.fork or standing.failure
+            _tell(new, trouble)
+            if await scrubbing.finding(system.foundation):
+                await _renew_finding(system, trouble)
 
-    signer, trouble = run(act)
+    run(act)
+
+
+def _tell(new: SignerKey, trouble: str | None) -> None:
     if trouble:
         typer.echo(f"The new key is in force, but signs nothing yet: {trouble}", err=True)
-    typer.echo(f"The log goes on as {signer.name}. Give its key to all who verify it:\n{signer.verifier}")
+    typer.echo(f"The log goes on as {new.name}. Give its key to all who verify it:\n{new.verifier}")
+
+
+async def _renew_finding(system: System, trouble: str | None) -> None:
+    """What was found of the old log is warned of until the log is verified, which it can be as soon as it is signed."""
+    if trouble is None:
+        typer.echo(
+            "An earlier verification found something, so the whole log is verified anew. It may take long.", err=True
+        )
+        try:
+            typer.echo(_renewed(await scrubbing.verify_database(system.foundation, system.sequencer)), err=True)
+            return
+        except (AnchorFailed, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            trouble = str(error)
+    typer.echo(
+        "The servers still warn of what an earlier verification found, and the log could not be verified anew: "
+        f"{trouble} Run 'tidewaiter audit verify --database' when that is mended.",
+        err=True,
+    )
+
+
+def _renewed(verdict: Verdict) -> str:
+    if verdict.status == SOUND:
+        return "It is sound under its new name: the servers warn no more."
+    return f"It is not sound, and the servers go on warning: {verdict.sentence}"

@@ -15,7 +15,7 @@ from registry.audit import tiling
 from registry.audit.entries import COLUMNS, EntryInvalid, Wrapped, columns_in, columns_of, unwrap
 from registry.audit.kept import known_elsewhere
 from registry.audit.publishing import Publisher
-from registry.audit.sequencing import Sequencer, acting
+from registry.audit.sequencing import FINDING, Sequencer, acting
 from registry.audit.taking import Run
 from registry.audit.tiling import Tree
 from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete, Tampered, Verdict
@@ -231,10 +231,17 @@ async def verify_database(
     except Tampered as found:
         return Verdict(TAMPERED, str(found))
     verdict = await scrub_database(foundation, sequencer.publisher, outside, rest_seconds=rest_seconds)
-    finding = None if verdict.status == SOUND else verdict.sentence
+    wrong = None if verdict.status == SOUND else verdict.sentence
     async with acting(sequencer.dsn) as connection:
-        await connection.execute(END, foundation.clock.now(), finding)
+        await connection.execute(END, foundation.clock.now(), wrong)
     return verdict
+
+
+async def finding(foundation: Foundation) -> str | None:
+    """What every server warns of, since the log was last verified."""
+    async with foundation.glance(SYSTEM, Origin()) as work:
+        found: str | None = await work.fetchval(FINDING)
+    return found
 
 
 async def nightly(foundation: Foundation, sequencer: Sequencer) -> Verdict | None:

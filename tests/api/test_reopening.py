@@ -221,6 +221,35 @@ async def test_a_new_log_goes_on_after_a_fork(server: Server, acme: Tenant, tmp_
     assert key_of(server) == new
 
 
+VERIFY = ("audit", "verify", "--database")
+TAMPERED = "was tampered with"
+
+
+@pytest.mark.usefixtures("acme")
+async def test_what_was_found_of_the_old_log_is_not_warned_of_when_the_new_one_is_sound(server: Server) -> None:
+    """As where the night came between the restoring and the reopening."""
+    await forked(server)
+    found = server.command(*VERIFY)
+    assert (found.returncode, "checkpoint" in found.stdout) == (1, True), found
+    told = server.command("audit", "reopen", "--reason", "the disk was lost")
+    assert (told.returncode, VerifierKey.parse(told.stdout.splitlines()[-1])) == (0, key_of(server))
+    assert "the whole log is verified anew" in told.stderr
+    assert "It is sound under its new name" in told.stderr
+    await noticed(server, lambda warnings: not warnings)
+    assert [entry["reason"] for entry in await entries_of(server, "audit.verify")][:1] == ["Sound."]
+
+
+@pytest.mark.usefixtures("acme")
+async def test_what_is_wrong_under_any_name_is_warned_of_in_the_new_log_too(server: Server) -> None:
+    await forked(server)
+    async with opened(address_of(server)) as owner:
+        await owner.execute("UPDATE audit_org_head SET org_seq = org_seq + 1")
+    assert server.command(*VERIFY).returncode == 1
+    told = server.command("audit", "reopen", "--reason", "the disk was lost")
+    assert (told.returncode, "It is not sound, and the servers go on warning: " in told.stderr) == (0, True), told
+    await noticed(server, lambda warnings: TAMPERED in warnings.get("audit", ""))
+
+
 @pytest.mark.usefixtures("acme")
 async def test_a_reopening_that_was_cut_short_is_repeated_with_the_same_key(server: Server) -> None:
     """So that no key stands in the log that nobody has. Until then the old log is the one that is forked."""
