@@ -67,6 +67,11 @@ class Wish:
     until: datetime | None = None
     personal: bool = False
 
+    @property
+    def opens_persons(self) -> bool:
+        """The forms for other systems hold names, addresses and clients whether that was said or not."""
+        return self.personal or self.format is not Format.JSONL
+
 
 @dataclass(slots=True)
 class Shortfall:
@@ -101,7 +106,7 @@ async def export(
 
 
 async def _record(foundation: Foundation, wish: Wish) -> None:
-    asked = {"format": wish.format.value, "since": wish.since, "personal": wish.personal}
+    asked = {"format": wish.format.value, "since": wish.since, "personal": wish.opens_persons}
     async with foundation.begin(SYSTEM, foundation.here) as work:
         work.attempt("audit.export", "audit log")
         work.record(changes={name: [None, value] for name, value in asked.items() if value is not None})
