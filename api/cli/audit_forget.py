@@ -10,6 +10,7 @@ from registry.accounts import forgetting
 from registry.actors import SYSTEM
 from registry.audit.reasons import stated
 from registry.settings import Settings
+from registry.wording import counted
 
 
 def forget(
@@ -31,7 +32,7 @@ def forget(
                 kept = await forgetting.forget_user(work, user)
                 return f"The user is forgotten; what is left is called '{kept.name}'."
             count = await forgetting.forget_strangers(work, strangers_before or "")
-            return f"The strangers of {count} months are forgotten."
+            return f"The strangers of {counted(count, 'month', 'months')} are forgotten."
 
     typer.echo(run(act))
     typer.echo("Backups of the database still hold the keys: see 'Erasure' in the guide.", err=True)

@@ -4,7 +4,7 @@ What is exported is what was signed: everything is numbered and signed first, an
 checkpoint does. It reads one snapshot in batches, so it needs little memory however long the log is.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +18,7 @@ from registry.audit.showing import Shown, numbered, show
 from registry.audit.subjects import Keys, readable_keys_of, subject_in
 from registry.errors import Conflict, Unavailable
 from registry.transparency import tiles
+from registry.wording import counted
 from registry.work import Foundation, Work
 
 BATCH = 2000
@@ -84,7 +85,7 @@ class Shortfall:
 
 async def export(
     foundation: Foundation, sequencer: Sequencer, wish: Wish, short: Shortfall | None = None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The lines; `short` is filled in before the first. The export itself is the last thing that is recorded before
     them. Raises `NotSigned`."""
     await _record(foundation, wish)
@@ -128,7 +129,7 @@ async def left_out(work: Work, sequencer: Sequencer, size: int, acknowledged: in
     standing = sequencer.publisher.standing
     why = standing.fork or standing.failure or "Why is not known here: look at the server's log, or try again."
     count = await work.fetchval(ACKNOWLEDGED) - size
-    return f"{count} entries are not signed yet and are left out: {why}"
+    return f"{counted(count, 'entry is', 'entries are')} not signed yet, and left out: {why}"
 
 
 async def _left_before(work: Work, since: datetime | None, size: int) -> str | None:
