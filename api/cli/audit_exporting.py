@@ -1,23 +1,23 @@
 """audit export and checkpoint: what leaves the house, for others to check."""
 
-import os
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
 from api.cli.opening import system_of
 from api.cli.running import run
+from api.cli.writing import Write, written
 from registry.actors import SYSTEM, Origin
 from registry.audit import exporting
 from registry.audit.exporting import Format, NotSigned, Shortfall, Wish
 from registry.audit.verdicts import INCOMPLETE
 from registry.settings import Settings
 from registry.system import System
+from registry.wording import counted
 
 
 def moment(text: str) -> datetime:
@@ -49,11 +49,12 @@ def export(
     async def act(settings: Settings) -> int:
         async with system_of(settings) as system:
             lines = exporting.export(system.foundation, system.sequencer, wish, short)
-            with _written(output) as file:
-                return await _write(lines, file)
+            with written(output) as write:
+                return await _write(lines, write)
 
     count = run(act)
-    typer.echo(f"{count - 1} entries and their checkpoint were written to {output}.", err=True)
+    told = counted(count - 1, "entry and its", "entries and their")
+    typer.echo(f"{told} checkpoint were written to {output}.", err=True)
     for sentence in filter(None, (short.archived, short.unsigned)):
         typer.echo(f"tidewaiter: {sentence}", err=True)
     if short.unsigned:
@@ -84,26 +85,11 @@ async def newest_note(system: System, acknowledged: int) -> tuple[str, str | Non
         return str(row["note"]), await exporting.left_out(work, system.sequencer, row["size"], acknowledged)
 
 
-async def _write(lines: AsyncIterator[bytes], file: BinaryIO) -> int:
+async def _write(lines: AsyncGenerator[bytes, None], write: Write) -> int:
+    """When it cannot be written, the snapshot is let go of, or the database would be waited for."""
     count = 0
-    async for line in lines:
-        file.write(line)
-        count += 1
+    async with aclosing(lines):
+        async for line in lines:
+            write(line)
+            count += 1
     return count
-
-
-@contextmanager
-def _written(output: Path) -> Iterator[BinaryIO]:
-    """The file appears when it is whole; nobody else may read it, since it says who did what."""
-    if str(output) == "-":
-        yield sys.stdout.buffer
-        return
-    fresh = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(output)
-    finally:
-        fresh.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """audit prove: one entry with all that proves it, to be handed to whoever asks."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +7,10 @@ import typer
 
 from api.cli.opening import system_of
 from api.cli.running import run
+from api.cli.writing import written
 from registry.actors import SYSTEM
 from registry.audit import exporting, proving, reading
-from registry.audit.archived import check_at_the_machine
+from registry.audit.archived import archive_of
 from registry.audit.exporting import NotSigned
 from registry.errors import NotFound
 from registry.settings import Settings
@@ -27,32 +27,40 @@ def prove(
 ) -> None:
     """Write one entry and the proof that it is in the log, as a C2SP tlog-proof; 'audit verify' checks it."""
 
-    async def act(settings: Settings) -> str:
+    async def act(settings: Settings) -> str | None:
         async with system_of(settings) as system:
-            return await _proof(system, index)
+            with written(output) as write:
+                text, archived = await _proof(system, index)
+                write(text.encode())
+            return archived
 
-    text = run(act)
-    if str(output) == "-":
-        sys.stdout.write(text)
-    else:
-        output.touch(mode=0o600)
-        output.write_text(text)
+    if archived := run(act):
+        typer.echo(f"{archived} {_how_to_verify(index, output)}", err=True)
 
 
-async def _proof(system: System, index: int) -> str:
-    """That it was read is recorded, or it is not shown. Raises `NoSuchEntry`, `EntryArchived`, `NotSigned`."""
+async def _proof(system: System, index: int) -> tuple[str, str | None]:
+    """Of an entry that is in an archive, without its bytes, and with a sentence that says so. That it was read is
+    recorded, or it is not shown. Raises `NoSuchEntry`, `NotSigned`."""
     foundation = system.foundation
     await foundation.ledger.catch_up()
     await exporting.publish(foundation, system.sequencer)
     async with foundation.view(SYSTEM, foundation.here) as work:
         work.attempt("audit.read", "audit log")
         row = await reading.row_of(work, index)
-        if row is None:
-            await check_at_the_machine(work, index)
+        archived = None if row else await archive_of(work, index)
+        if row is None and archived is None:
             raise NoSuchEntry(f"The log has {(await reading.tree(work)).size} entries, none of them number {index}.")
-        text = (await proving.inclusion(work.fetch, index)).text(row["entry"])
+        text = (await proving.inclusion(work.fetch, index)).text(row and row["entry"])
         event = work.record(changes={"index": index})
     if text is None:
         raise NotSigned(f"No checkpoint covers entry {index} yet, and none can be signed now. See 'audit checkpoint'.")
     await foundation.ledger.append(event)
-    return text
+    return text, archived
+
+
+def _how_to_verify(index: int, output: Path) -> str:
+    proof = "PROOF" if str(output) == "-" else output
+    return (
+        f'The proof is made all the same, without its bytes: cut the line with "seq":{index}, out of that file, and '
+        f"check both with 'tidewaiter audit verify {proof} --entry LINE'."
+    )

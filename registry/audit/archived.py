@@ -39,10 +39,10 @@ async def check(work: Work, index: int) -> None:
         )
 
 
-async def check_at_the_machine(work: Work, index: int) -> None:
-    """As `check`, for who may read everything there. Raises `EntryArchived`."""
-    if (month := await work.fetchrow(DROPPED, index)) is not None:
-        raise _with_its_place(index, month)
+async def archive_of(work: Work, index: int) -> str | None:
+    """Where an entry that left went, as a sentence for who may read everything at the machine; None if it did not."""
+    month = await work.fetchrow(DROPPED, index)
+    return None if month is None else _went(index, month)
 
 
 async def leaf(work: Work, index: int) -> bytes | None:
@@ -59,10 +59,16 @@ async def leaf(work: Work, index: int) -> bytes | None:
 
 def _with_its_place(index: int, month: Any) -> EntryArchived:
     return EntryArchived(
-        f"Entry {index} is of {month['month']:%Y-%m}, which was archived to {month['archive']} and dropped from the "
-        f'database. Look for "seq":{index} in that file; auditProof still proves it.',
+        f'{_went(index, month)} Look for "seq":{index} in that file; auditProof still proves it.',
         month=f"{month['month']:%Y-%m}",
         archive=month["archive"],
+    )
+
+
+def _went(index: int, month: Any) -> str:
+    return (
+        f"Entry {index} is of {month['month']:%Y-%m}, which was archived to {month['archive']} and dropped from the "
+        "database."
     )
 
 

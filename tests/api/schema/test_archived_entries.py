@@ -119,6 +119,24 @@ async def test_an_entry_that_left_is_proven_by_its_hash(gone: Gone, place: int) 
     verify_inclusion(index, index + 1, leaf_hash(entry), hashes, b64decode(small["root"]))
 
 
+async def test_the_operator_makes_the_proof_without_the_entry(gone: Gone, tmp_path: Path) -> None:
+    """And hears where its bytes are, and how to cut them out."""
+    index = [*gone.entries][3]
+    proof, line = tmp_path / "proof", tmp_path / "line"
+    came = gone.server.command("audit", "prove", str(index), "--output", str(proof))
+    assert (came.returncode, proof.stat().st_mode & 0o777) == (0, 0o600), came.stderr
+    for said in (f"Entry {index} is of {gone.month}", str(gone.archive), f'"seq":{index},', f"verify {proof} --entry"):
+        assert said in came.stderr
+    cut = next(one for one in gzip.decompress(gone.archive.read_bytes()).splitlines() if b'"seq":%d,' % index in one)
+    line.write_bytes(cut + b"\n")
+    words = ("audit", "verify", str(proof), "--key", str(gone.key))
+    assert gone.server.command(*words).returncode == INCOMPLETE
+    told = gone.server.command(*words, "--entry", str(line))
+    assert (told.returncode, f"numbered {index} to {index}" in told.stdout) == (SOUND, True), told
+    beyond = gone.server.command("audit", "prove", "999999", "--output", "-")
+    assert (beyond.returncode, "none of them number 999999" in beyond.stderr) == (1, True)
+
+
 async def test_owners_of_accounts_hear_that_it_left_and_nothing_more(gone: Gone) -> None:
     """Whose it was cannot be told any more: the words are the same for their own and for others'."""
     other = await world.tenant(gone.server, "other")
