@@ -70,7 +70,14 @@ def segments(as_json: Annotated[bool, typer.Option("--json", help="One JSON obje
 
 
 def _line(row: dict[str, Any]) -> str:
-    state = "dropped" if row["dropped_at"] else "archived" if row["verified_at"] else "in the database"
     held = ", under a legal hold" if row["legal_hold"] else ""
     numbers = "" if row["first_seq"] is None else f"  entries {row['first_seq']} to {row['last_seq']}"
-    return f"{row['month']:%Y-%m}  {state}{held}{numbers}  {row['archive'] or ''}"
+    return f"{row['month']:%Y-%m}  {_state(row)}{held}{numbers}  {row['archive'] or ''}"
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["dropped_at"]:
+        return "dropped"
+    if not row["entries"]:
+        return "no entries" if row["over"] else "no entries yet"
+    return "archived" if row["verified_at"] else "in the database"

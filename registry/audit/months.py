@@ -16,6 +16,12 @@ MONTHS = """
     WHERE i.inhparent = 'audit_log'::regclass AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT' ORDER BY month
 """
 
+FILLED = """
+    SELECT month FROM unnest($1::date[]) month WHERE EXISTS (SELECT FROM audit_log
+        WHERE logged_at >= month::timestamp AT TIME ZONE 'UTC'
+            AND logged_at < (month + interval '1 month') AT TIME ZONE 'UTC')
+"""
+
 
 class MonthNotOver(Invalid):
     code = "MONTH_NOT_OVER"
@@ -53,9 +59,15 @@ class Month:
 
 
 async def segments(foundation: Foundation) -> list[dict[str, Any]]:
-    """What has become of each month that has begun, or of which something is known, the oldest first."""
+    """What has become of each month that has begun, or of which something is known, the oldest first. `entries` tells
+    whether the database holds any of it, `over` whether there can come more."""
     known = {row["month"]: dict(row) for row in await foundation.pool.fetch(SEGMENTS)}
-    today = foundation.clock.now().date()
-    begun = {row["month"] for row in await foundation.pool.fetch(MONTHS) if row["month"] <= today}
+    this = foundation.clock.now().date().replace(day=1)
+    begun = {row["month"] for row in await foundation.pool.fetch(MONTHS) if row["month"] <= this}
     unknown = {**dict.fromkeys(SegmentRow.model_fields), "legal_hold": False}
-    return [known.get(month, {**unknown, "month": month}) for month in sorted({*known, *begun})]
+    listed = sorted({*known, *begun})
+    filled = {row["month"] for row in await foundation.pool.fetch(FILLED, listed)}
+    return [
+        {**known.get(month, {**unknown, "month": month}), "entries": month in filled, "over": month < this}
+        for month in listed
+    ]

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import os
 import zlib
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import structlog
 from registry.actors import SYSTEM, Origin
 from registry.audit import exporting
 from registry.audit.exporting import NEWEST, NotSigned, Wish
-from registry.audit.months import MONTHS, Month, MonthNotOver
+from registry.audit.months import FILLED, MONTHS, Month, MonthNotOver
 from registry.audit.publishing import RECORD
 from registry.audit.sequencing import Sequencer, acting
 from registry.audit.taking import lines_of
@@ -42,6 +43,7 @@ HOLD = """
     INSERT INTO audit_segment (month, legal_hold) VALUES ($1, $2)
     ON CONFLICT (month) DO UPDATE SET legal_hold = $2
 """
+THERE = "SELECT min(logged_at) AT TIME ZONE 'UTC' AS first, max(logged_at) AT TIME ZONE 'UTC' AS last FROM audit_log"
 SEGMENT = "SELECT * FROM audit_segment WHERE month = $1"
 
 log = structlog.get_logger("audit")
@@ -100,12 +102,15 @@ async def drop(foundation: Foundation, sequencer: Sequencer, month: Month, reaso
 
 
 async def hold(foundation: Foundation, sequencer: Sequencer, month: Month, *, on: bool, reason: str | None) -> None:
-    """A month under a legal hold does not leave the database, whatever else is wished."""
+    """A month under a legal hold does not leave the database, whatever else is wished. What is held can be let go of,
+    whichever month it is. Raises `MonthKept`, `MonthEmpty`."""
     async with acting(sequencer.dsn) as connection:
         row = await connection.fetchrow(SEGMENT, month.first)
         if row is not None and row["dropped_at"] is not None:
             raise _dropped(month, row)
         before = bool(row and row["legal_hold"])
+        if not before:
+            await _check_holdable(connection, month, foundation.clock.now())
         await connection.execute(HOLD, month.first, on)
         body = await _body(foundation, "audit.hold", month, {"legalHold": [before, on]}, reason)
         await connection.execute(RECORD, body)
@@ -130,6 +135,20 @@ async def retain(foundation: Foundation, sequencer: Sequencer, folder: Path, mon
         except (ArchiveUnsound, OSError) as error:
             log.error("a month of the audit log cannot be archived", month=month.text, reason=str(error))
     return dropped
+
+
+async def _check_holdable(connection: Connection, month: Month, now: datetime) -> None:
+    """That there are entries to hold, or will be soon. Raises `MonthEmpty`."""
+    this = Month(now.date().replace(day=1))
+    if month.first > this.plus(1):
+        why = f"{month.text} is more than a month ahead."
+    elif month.first < this.first and not await connection.fetch(FILLED, [month.first]):
+        why = f"{month.text} is over, and has no entries."
+    else:
+        return
+    there = await connection.fetchrow(THERE)
+    months = dict.fromkeys(f"{at:%Y-%m}" for at in there or () if at)
+    raise MonthEmpty(f"{why} There are entries of {' to '.join(months) or 'no month'} in the database.")
 
 
 async def _body(

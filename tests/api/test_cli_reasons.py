@@ -48,9 +48,10 @@ async def test_a_reason_is_kept_as_one_line(tidewaiter: Server) -> None:
     acme = await world.tenant(tidewaiter, "reasons")
     leaver = await world.user(acme, "leaver")
     given, kept = "  one line\r\nanother\x1b[2J\u202e", "one line another [2J"
-    held = tidewaiter.command("audit", "hold", "--month", "2031-01", "--off", "--reason", given)
+    month = f"{tidewaiter.now:%Y-%m}"
+    held = tidewaiter.command("audit", "hold", "--month", month, "--off", "--reason", given)
     assert held.returncode == 0, held.stderr
-    assert await newest(tidewaiter, "audit.hold") == [{"target": "2031-01", "statedReason": kept}]
+    assert await newest(tidewaiter, "audit.hold") == [{"target": month, "statedReason": kept}]
     forgot = tidewaiter.command("audit", "forget", leaver.name, "--reason", given)
     assert forgot.returncode == 0, forgot.stderr
     assert [one["statedReason"] for one in await newest(tidewaiter, "audit.subject_erased")] == [kept]

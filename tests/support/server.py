@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://{self.registry}"
+
+    @property
+    def now(self) -> datetime:
+        """By its clock."""
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
 
     @property
     def output(self) -> str:
