@@ -33,10 +33,11 @@ def list_entries(
             return shown
 
     for entry in run(act):
-        typer.echo(orjson.dumps(_plain(entry)).decode() if as_json else _line(entry))
+        typer.echo(orjson.dumps(_plain(entry), option=orjson.OPT_UTC_Z).decode() if as_json else _line(entry))
 
 
 def _plain(entry: Shown) -> dict[str, object]:
+    user, via = entry.of("actor", "id"), entry.of("actor", "via")
     return {
         "index": entry.line.index,
         "time": entry.time,
@@ -45,6 +46,9 @@ def _plain(entry: Shown) -> dict[str, object]:
         "reasonCode": entry.of("reason", "code"),
         "reason": entry.reason or "",
         "actor": entry.actor_name,
+        "actorKind": entry.event["actor"]["kind"].upper(),
+        "actorId": user and f"user_{user}",
+        "via": via and via.upper(),
         "target": entry.target,
         "digest": entry.of("target", "digest"),
         "source": entry.private.get("source"),
@@ -56,7 +60,20 @@ def _plain(entry: Shown) -> dict[str, object]:
 
 def _line(entry: Shown) -> str:
     told = _plain(entry)
-    return (
-        f"{told['time']:%Y-%m-%d %H:%M:%S} {told['outcome']:8} {told['action']:32} "
-        f"{told['actor']:24} {told['target']}  {told['reason']}"
+    return _one_line(
+        f"{told['index']:>8} {told['time']:%Y-%m-%dT%H:%M:%SZ} {told['outcome']:8} {told['action']:32} "
+        f"{_actor(entry):24} {told['target']}  {told['reason']}"
     )
+
+
+def _actor(entry: Shown) -> str:
+    """Whoever was only tried, when signing in, is not who did it."""
+    actor = entry.event["actor"]
+    if actor["kind"] != "anonymous":
+        return entry.actor_name
+    return f'(anonymous, as "{entry.actor_name}")' if actor.get("tag") else "(anonymous)"
+
+
+def _one_line(text: str) -> str:
+    """Targets and claimed names are what strangers typed: they must move no cursor and make no line of their own."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
