@@ -8,11 +8,11 @@ from api.cli.running import run
 from registry import keys
 from registry.audit.reasons import stated
 from registry.settings import Settings
-from registry.transparency.notes import SignerKey
+from registry.transparency.notes import VerifierKey
 
 
 def key(
-    every: Annotated[bool, typer.Option("--all", help="All keys that sign at present, the newest first.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All that sign or have signed, the newest first.")] = False,
     rotate: Annotated[bool, typer.Option("--rotate", help="Make a new key; both sign till one retires.")] = False,
     retire: Annotated[bool, typer.Option("--retire", help="Keep the newest key only.")] = False,
     reason: Annotated[str | None, typer.Option(help="Why; stands in the audit log.")] = None,
@@ -21,16 +21,16 @@ def key(
     if rotate and retire:
         raise typer.BadParameter("rotate now; retire the old key when everybody knows the new one")
 
-    async def act(settings: Settings) -> tuple[SignerKey, ...]:
+    async def act(settings: Settings) -> list[VerifierKey]:
         folder, why = settings.data / "keys", stated(reason)
-        if not rotate and not retire:
-            return keys.read_signers(folder)
-        from api.cli.audit_rekeying import changed
+        if rotate or retire:
+            from api.cli.audit_rekeying import changed
 
-        return await changed(settings, rotate=rotate, why=why)
+            await changed(settings, rotate=rotate, why=why)
+        return [*(signer.verifier for signer in keys.read_signers(folder)), *keys.read_retired(folder)]
 
-    signers = run(act)
-    for signer in signers if every else signers[:1]:
-        typer.echo(str(signer.verifier))
+    known = run(act)
+    for verifier in known if every else known[:1]:
+        typer.echo(str(verifier))
     if rotate or retire:
         typer.echo("Running servers take the change up with their next checkpoint.", err=True)

@@ -66,6 +66,17 @@ def test_a_key_is_printed_without_database_and_telemetry(tmp_path: Path, monkeyp
     assert not loaded & (DATABASE | TELEMETRY | DOORS)
 
 
+def test_all_keys_are_those_that_sign_and_those_that_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to be kept: with it, exports from before are verified too."""
+    older, oldest = (SignerKey.generate(SIGNER.name) for _ in range(2))
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "audit-signing.key").write_text(f"{SIGNER}\n{older}\n")
+    (tmp_path / "keys" / "audit-retired.vkeys").write_text(f"{oldest.verifier}\n")
+    monkeypatch.setenv("TIDEWAITER_DATA", str(tmp_path))
+    status, said, _ = called("audit", "key", "--all")
+    assert (status, said.splitlines()) == (0, [str(one.verifier) for one in (SIGNER, older, oldest)])
+
+
 @pytest.mark.parametrize("words", [("user", "list"), ("audit", "list"), ("audit", "checkpoint")], ids=" ".join)
 def test_who_opens_the_registry_opens_no_door_and_loads_nothing_that_migrates(words: tuple[str, ...]) -> None:
     _, _, loaded = called(*words, "--help")
