@@ -2,13 +2,14 @@
 audit log, and what wraps the keys under which persons are sealed in it.
 
 They lie in files of mode 0600 under the data folder, made at the first start. All servers of one installation need
-the same files; without the database they open nothing, and without them the database opens nothing.
+the same files; without the database they open nothing, and without them the database opens nothing. So one that a
+database was used with is never made anew: it would pass for the one that is lost.
 """
 
 import hashlib
 import hmac
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,22 @@ from registry.transparency.notes import KeyInvalid, SignerKey, VerifierKey
 SIGNING, HASHING = "token-signing.pem", "secret-hashing.key"
 AUDIT_SIGNING, AUDIT_SEALING = "audit-signing.key", "audit-sealing.key"
 AUDIT_RETIRED = "audit-retired.vkeys"
+GONE = {
+    AUDIT_SIGNING: "it signs the audit log in this database, and another would be a stranger's. If it is lost for "
+    "good, 'tidewaiter audit reopen --lost-key' opens a new log over the entries as they stand.",
+    AUDIT_SEALING: "persons are sealed under it in this database, and no other opens that or goes on with it.",
+}
 T = TypeVar("T")
+
+
+class KeyMissing(Unable):
+    """A file of a key is not there, though the database was used with it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is missing, and is not made anew. Put it back from a backup, or from another server of this "
+            f"installation: {GONE[path.name]}"
+        )
 
 
 class KeyDamaged(Unable):
@@ -43,9 +59,18 @@ class Keys:
         return hmac.digest(self.hashing, secret.encode(), hashlib.sha256)
 
 
-def load_keys(folder: Path, host: str) -> Keys:
-    """`host` becomes part of the audit log's name, at the first start, for good. Raises `KeyDamaged`."""
+def missing(folder: Path) -> list[str]:
+    """Of the files that a database may have been used with."""
+    return [name for name in GONE if not (folder / name).exists()]
+
+
+def load_keys(folder: Path, host: str, used: Collection[str] = ()) -> Keys:
+    """`host` becomes part of the audit log's name, at the first start, for good. The files that the database is `used`
+    with have to be there. Raises `KeyDamaged`, `KeyMissing`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in missing(folder):
+        if name in used:
+            raise KeyMissing(folder / name)
     signing = _kept(folder / SIGNING, lambda: bytes(OKPKey.generate_key("Ed25519").as_pem(private=True)))
     hashing = _kept(folder / HASHING, lambda: os.urandom(32).hex().encode())
     _kept(folder / AUDIT_SEALING, lambda: os.urandom(32).hex().encode())

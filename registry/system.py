@@ -33,7 +33,7 @@ from registry.audit.verdicts import SOUND
 from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
 from registry.errors import Unable
-from registry.keys import Keys, load_keys, read_retired, read_signers
+from registry.keys import AUDIT_SEALING, AUDIT_SIGNING, Keys, load_keys, missing, read_retired, read_signers
 from registry.repositories import uploading
 from registry.settings import Settings
 from registry.storage import embedded, revisions
@@ -45,6 +45,10 @@ from registry.work import Foundation
 
 TEND_EVERY_SECONDS = 60
 LOOK_EVERY_SECONDS = 1
+USED_WITH = {
+    AUDIT_SIGNING: "SELECT 1 FROM audit_checkpoint LIMIT 1",
+    AUDIT_SEALING: "SELECT 1 FROM audit_subject WHERE wrapped IS NOT NULL LIMIT 1",
+}
 log = structlog.get_logger("system")
 
 
@@ -90,11 +94,11 @@ async def database(settings: Settings) -> AsyncIterator[str]:
 @asynccontextmanager
 async def running(settings: Settings, telemetry: Telemetry, dsn: str, here: Origin = INSIDE) -> AsyncIterator[System]:
     """Everything a server or a command needs, over a database of this version. `here` is as in `Foundation`. Raises
-    `NotMigrated`."""
+    `NotMigrated`, `KeyMissing`, `KeyDamaged`."""
     await check_version(dsn)
     clock = FileClock(settings.clock_file) if settings.clock_file else SystemClock()
-    keys = load_keys(settings.data / "keys", settings.registry_host)
-    publisher = _publisher(settings, clock, dsn)
+    keys = await _keys(settings, dsn)
+    publisher = publisher_of(settings, clock, dsn)
     sequencer = Sequencer(dsn, clock, telemetry, publisher)
     ledger = Ledger(dsn, telemetry, Scribe(keys.audit_sealing), sequencer, clock)
     blobs = FilesystemStore(settings.blobs_folder, durable=settings.embedded_fsync)
@@ -171,6 +175,22 @@ async def check_version(dsn: str) -> None:
         await connection.close()
 
 
+async def _keys(settings: Settings, dsn: str) -> Keys:
+    """The database is asked before the files are looked for: who starts at the same time makes them, and only then
+    uses them."""
+    folder = settings.data / "keys"
+    used = await _used_with(dsn) if missing(folder) else []
+    return load_keys(folder, settings.registry_host, used)
+
+
+async def _used_with(dsn: str) -> list[str]:
+    connection = await connect(dsn)
+    try:
+        return [name for name, query in USED_WITH.items() if await connection.fetchval(query)]
+    finally:
+        await connection.close()
+
+
 async def _start_embedded(settings: Settings) -> embedded.Server:
     return await embedded.start(settings.data / "postgres", durable=settings.embedded_fsync)
 
@@ -189,7 +209,8 @@ async def _open(foundation: Foundation, sequencer: Sequencer, keys: Keys) -> Sys
     return System(foundation, gate, tokens, keys, sequencer, Followers(), generated)
 
 
-def _publisher(settings: Settings, clock: Clock, dsn: str) -> Publisher:
+def publisher_of(settings: Settings, clock: Clock, dsn: str) -> Publisher:
+    """Raises `KeyInvalid`, and OSError where there are no keys."""
     every = timedelta(seconds=settings.audit_publish_seconds)
     folder = settings.data / "keys"
 

@@ -13,7 +13,8 @@ from registry.audit.reasons import stated
 from registry.audit.rekeying import Signers
 from registry.audit.verdicts import SOUND, Verdict
 from registry.settings import Settings
-from registry.system import System
+from registry.storage.database import connect
+from registry.system import System, check_version, database
 from registry.transparency.notes import SignerKey
 
 
@@ -26,6 +27,7 @@ async def changed(settings: Settings, *, rotate: bool, why: str | None) -> Signe
 
 def reopen(
     reason: Annotated[str, typer.Option(help="Why; stands in the audit log.")],
+    lost_key: Annotated[bool, typer.Option("--lost-key", help="The key that signs is lost for good.")] = False,
 ) -> None:
     """Open a new log after the old one was forked: under a new name and key, over the entries as they stand.
 
@@ -35,9 +37,11 @@ def reopen(
 
     async def act(settings: Settings) -> None:
         folder, why = settings.data / "keys", stated(reason)
+        if lost_key:
+            await _stand_in(settings)
         async with system_of(settings) as system:
             async with rekeying.alone(folder):
-                new = await rekeying.reopen(system.foundation, system.sequencer, folder, why)
+                new = await rekeying.reopen(system.foundation, system.sequencer, folder, why, lost=lost_key)
             standing = system.sequencer.publisher.standing
             trouble = standing.fork or standing.failure
             _tell(new, trouble)
@@ -45,6 +49,17 @@ def reopen(
                 await _renew_finding(system, trouble)
 
     run(act)
+
+
+async def _stand_in(settings: Settings) -> None:
+    """Without a key nothing starts."""
+    async with database(settings) as dsn:
+        await check_version(dsn)
+        connection = await connect(dsn)
+        try:
+            await rekeying.stand_in(connection.fetch, settings.data / "keys")
+        finally:
+            await connection.close()
 
 
 def _tell(new: SignerKey, trouble: str | None) -> None:

@@ -179,21 +179,37 @@ class Publisher:
         at = now if last is None else max(now, last + timedelta(microseconds=1))
         await connection.execute(ADD, self.origin, tree.size, tree.root, note, at)
 
+    async def look(self, connection: Connection) -> None:
+        """As far as a look tells that signs and writes nothing. Raises `Fork` and `AnchorFailed`."""
+        await self._check_here(connection, None)
+        for anchor in self.anchors:
+            await self._check_there(connection, None, anchor)
+
     async def _check(self, connection: Connection, tree: Tree) -> Any | None:
         """The newest checkpoint of this log in the database, which is one more thing to agree with.
 
         Raises `Fork` and `AnchorFailed`.
         """
-        row = await connection.fetchrow(NEWEST, self.origin)
-        if row is not None:
-            await self._compare(connection, tree, "the database's newest checkpoint", row["note"])
+        row = await self._check_here(connection, tree)
         for anchor in self.anchors:
-            if note := await self._newest_at(anchor):
+            if await self._check_there(connection, tree, anchor):
                 self._empty.discard(anchor.name)
-                await self._compare(connection, tree, f"the anchor {anchor.name}", note)
             elif row is not None:
                 await self._tell_of_empty(connection, anchor)
         return row
+
+    async def _check_here(self, connection: Connection, tree: Tree | None) -> Any | None:
+        row = await connection.fetchrow(NEWEST, self.origin)
+        if row is not None:
+            await self._compare(connection, tree, "the database's newest checkpoint", row["note"])
+        return row
+
+    async def _check_there(self, connection: Connection, tree: Tree | None, anchor: Anchor) -> bool:
+        """Whether the anchor holds anything."""
+        note = await self._newest_at(anchor)
+        if note is not None:
+            await self._compare(connection, tree, f"the anchor {anchor.name}", note)
+        return note is not None
 
     async def _tell_of_empty(self, connection: Connection, anchor: Anchor) -> None:
         """Once, until it holds something again. What is signed next is put there, and tells nothing of what went."""
@@ -214,9 +230,10 @@ class Publisher:
         ours = [note async for note in anchor.all() if origin_of(note) == self.origin]
         return max(ours, key=_size_of, default=None)
 
-    async def _compare(self, connection: Connection, tree: Tree, where: str, note: str) -> None:
+    async def _compare(self, connection: Connection, tree: Tree | None, where: str, note: str) -> None:
         """What an earlier log of this installation left is no measure for the one that was opened after it; what a
-        later one left says that this one has ended."""
+        later one left says that this one has ended. Who holds no lock gives no tree: it is read now, since it may have
+        grown until the note was signed."""
         origin = origin_of(note)
         if is_later(origin, self.origin):
             raise Fork(
@@ -228,6 +245,7 @@ class Publisher:
             known = parse(open_note(note, self.verifiers).text)
         except NoteInvalid as error:
             raise Fork(f"What {where} holds was not signed by this log's key: {error}") from error
+        tree = tree or await tiling.tree_of(connection.fetch)
         if known.size > tree.size:
             raise Fork(f"The log has {tree.size} entries, but {where} was signed for {known.size}.")
         if await tiling.root_at(connection.fetch, tree, known.size) != known.root:

@@ -21,15 +21,22 @@ from registry.audit.exporting import NEWEST, NotSigned
 from registry.audit.publishing import Standing
 from registry.audit.sequencing import Sequencer
 from registry.errors import Conflict
+from registry.keys import AUDIT_SIGNING, KeyMissing
+from registry.storage.database import Fetch
 from registry.transparency.notes import KeyInvalid, SignerKey
 from registry.work import Foundation
 
 NEXT = "next"
+LAST_NAME = "SELECT origin FROM audit_checkpoint ORDER BY at DESC LIMIT 1"
 Signers = tuple[SignerKey, ...]
 
 
 class NotForked(Conflict):
     code = "LOG_NOT_FORKED"
+
+
+class KeyNotLost(Conflict):
+    code = "KEY_NOT_LOST"
 
 
 class OnlyKey(Conflict):
@@ -70,18 +77,38 @@ async def _record(foundation: Foundation, action: str, before: Signers, after: S
         work.record(changes={"keys": [_shown(before), _shown(after)]})
 
 
-async def reopen(foundation: Foundation, sequencer: Sequencer, folder: Path, why: str | None) -> SignerKey:
-    """The entry is numbered before the new key signs, so that its first checkpoint covers it."""
+async def stand_in(fetch: Fetch, folder: Path) -> None:
+    """In the place of a key that is lost, one that bears its name. It has signed nothing of the log, which so counts as
+    forked, and signs nothing until `reopen`, of which it is the first half.
+
+    Raises `KeyNotLost`, and `KeyMissing` where more is lost.
+    """
+    gone = keys.missing(folder)
+    if others := [name for name in gone if name != AUDIT_SIGNING]:
+        raise KeyMissing(folder / others[0])
+    rows = await fetch(LAST_NAME)
+    if AUDIT_SIGNING not in gone or not rows:
+        why = f"{folder / AUDIT_SIGNING} is there" if rows else "nothing was ever signed in this database"
+        raise KeyNotLost(f"No key of this log is lost: {why}. Leave --lost-key out.")
+    keys.keep_signers(folder, [SignerKey.generate(rows[0]["origin"])])
+
+
+async def reopen(
+    foundation: Foundation, sequencer: Sequencer, folder: Path, why: str | None, *, lost: bool = False
+) -> SignerKey:
+    """The entry is numbered before the new key signs, so that its first checkpoint covers it. Where the key of the old
+    log is `lost`, another stands in for it, which is none that anybody has to know."""
     fork, last = await _fork(sequencer), await _last_notes(foundation, sequencer)
     old = keys.read_signers(folder)
+    signed = () if lost else old
     (new,) = _written_down(folder, _next_name(old[0].name), ())
     async with foundation.begin(SYSTEM, foundation.here) as work:
         work.stated = why
         work.attempt("audit.reopen", new.name)
-        changes = {"log": [old[0].name, new.name], "key": [_shown(old), _shown((new,))], "last": [last, None]}
+        changes = {"log": [old[0].name, new.name], "key": [_shown(signed), _shown((new,))], "last": [last, None]}
         work.record(reason=fork, changes=changes)
     await foundation.ledger.catch_up()
-    keys.keep_retired(folder, [signer.verifier for signer in old])
+    keys.keep_retired(folder, [signer.verifier for signer in signed])
     _put_in_force(folder)
     await sequencer.publish_now()
     return new

@@ -76,6 +76,15 @@ def key_of(server: Server) -> VerifierKey:
     return signer.verifier
 
 
+def doctor(server: Server) -> str:
+    """What it says of the signing key and of the log, of which it finds fault with the last at most."""
+    return "\n".join(server.command("doctor").stdout.splitlines()[-3:-1])
+
+
+SIGNS = "ok   the key that signs the audit log is the one that signed it last, or has taken its place"
+GOES_ON = f"{SIGNS}\nok   the audit log goes on from what was signed, in the database and at its anchors"
+
+
 async def set_back(server: Server) -> None:
     """The log as a backup from before its last checkpoint would have left it, under the running server."""
     async with opened(address_of(server)) as owner, owner.transaction():
@@ -181,10 +190,14 @@ async def test_a_new_log_goes_on_after_a_fork(server: Server, acme: Tenant, tmp_
     await forked(server)
     last = anchored(server)[-1]
 
+    signs, goes_on = doctor(server).splitlines()
+    assert (signs, goes_on[:4], " was signed for. " in goes_on) == (SIGNS, "BAD ", True), goes_on
+    assert "'A restored database'" in goes_on
     told = done(server, "audit", "reopen", "--reason", "the disk was lost\nand replaced").splitlines()
     new = VerifierKey.parse(told[-1])
     assert (old.name[-8:], new.name) == ("/audit/1", f"{old.name[:-1]}2")
     assert (new.name in told[0], key_of(server)) == (True, new)
+    assert doctor(server) == GOES_ON
     await noticed(server, lambda warnings: not warnings)
     now = await checkpoint_of(server)
     assert (now["origin"], now["fork"]) == (new.name, None)
@@ -286,8 +299,9 @@ async def test_a_key_may_retire_as_soon_as_another_signs(server: Server) -> None
     new = VerifierKey.parse(told[0])
     assert told == [str(new), str(old)]
     assert open_note(anchored(server)[-1], [new, old]).keys == (new, old)
+    assert doctor(server) == GOES_ON
     assert done(server, "audit", "key", "--retire").split() == [str(new)]
-    assert key_of(server) == new
+    assert (key_of(server), doctor(server)) == (new, GOES_ON)
     assert "is sound" in done(server, "audit", "verify", "--database")
     (entry,) = await entries_of(server, "audit.key_rotate")
     assert (entry["statedReason"], entry["changes"]["keys"]) == ("it is old", [[str(old)], told])

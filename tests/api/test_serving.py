@@ -341,7 +341,7 @@ async def test_the_doctor_finds_nothing_wrong_where_nothing_is(server: Server) -
     server.environment = {"TIDEWAITER_EMBEDDED_FSYNC": "on"}
     seen = await command(server, "doctor")
     assert seen.returncode == 0, seen.stdout + seen.stderr
-    assert [line[:3] for line in seen.stdout.splitlines()] == ["ok "] * 7
+    assert [line[:3] for line in seen.stdout.splitlines()] == ["ok "] * 9
     assert at_work(server.folder) == []
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.keys import KeyDamaged, load_keys
+from registry.keys import KeyDamaged, KeyMissing, load_keys, missing
 
 FILES = ("token-signing.pem", "secret-hashing.key", "audit-signing.key", "audit-sealing.key")
 
@@ -25,3 +25,16 @@ def test_they_are_made_once_and_for_their_owner_alone(tmp_path: Path) -> None:
     assert (first.hashing, first.audit_sealing) == (again.hashing, again.audit_sealing)
     assert [str(key) for key in first.audit_signing] == [str(key) for key in again.audit_signing]
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("name", ["audit-signing.key", "audit-sealing.key"])
+def test_one_that_the_database_was_used_with_is_not_made_anew(tmp_path: Path, name: str) -> None:
+    load_keys(tmp_path, "registry.example")
+    kept = (tmp_path / name).read_text()
+    (tmp_path / name).unlink()
+    assert missing(tmp_path) == [name]
+    with pytest.raises(KeyMissing, match=f"{name} is missing, and is not made anew. Put it back from a backup"):
+        load_keys(tmp_path, "registry.example", [name])
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).write_text(kept)
+    load_keys(tmp_path, "registry.example", [name])
