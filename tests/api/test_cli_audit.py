@@ -1,5 +1,6 @@
 """The commands about the audit log say what they could not do, and their exits tell it from what they found."""
 
+import errno
 import gzip
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 import typer
 
 from api.cli.audit_exporting import moment
+from api.cli.writing import Unwritable, written
 from registry.transparency.checkpoints import Checkpoint
 from registry.transparency.notes import SignerKey, sign
 from tests.support import world
@@ -113,11 +115,23 @@ def test_what_cannot_be_written_is_told_by_the_name_given(
         (tmp_path / "no" / "x", f"There is no folder {tmp_path / 'no'} to write {tmp_path / 'no' / 'x'} to."),
         (there / "x", f"There is no folder {there} to write {there / 'x'} to."),
         (tmp_path, f"{tmp_path} cannot be written: Is a directory."),
-        (Path("/dev/full"), "/dev/full cannot be written: No space left on device."),
     ):
         told = tidewaiter.command("audit", *words, "--output", str(output))
         assert (told.returncode, told.stdout, told.stderr) == (1, "", f"tidewaiter: {why}\n")
     assert [*tmp_path.iterdir()] == [there]
+
+
+def test_a_full_disk_is_told_by_the_name_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with (
+        pytest.raises(Unwritable, match=f"^{tmp_path / 'x'} cannot be written: No space left on device.$"),
+        written(tmp_path / "x") as write,
+    ):
+        write(b"some of it")
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize("words", [("prove", "0"), ("export",)], ids=" ".join)
