@@ -125,7 +125,7 @@ def _is_ours(signed: Any, publisher: Publisher) -> bool:
 async def _examine_fork(connection: Connection, publisher: Publisher) -> tuple[bool, str]:
     try:
         with anyio.fail_after(30):
-            await publisher.look(connection)
+            await publisher.examine(connection)
     except Fork as fork:
         return False, f"{fork} What to do stands in the guide to the audit log, under 'A restored database'."
     except Exception as error:  # what an anchor or a changed tree may come to

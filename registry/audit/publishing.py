@@ -179,8 +179,8 @@ class Publisher:
         at = now if last is None else max(now, last + timedelta(microseconds=1))
         await connection.execute(ADD, self.origin, tree.size, tree.root, note, at)
 
-    async def look(self, connection: Connection) -> None:
-        """As far as a look tells that signs and writes nothing. Raises `Fork` and `AnchorFailed`."""
+    async def examine(self, connection: Connection) -> None:
+        """As far as can be told without signing or writing. Raises `Fork` and `AnchorFailed`."""
         await self._check_here(connection, None)
         for anchor in self.anchors:
             await self._check_there(connection, None, anchor)
