@@ -93,8 +93,7 @@ def read_sealing(folder: Path) -> bytes:
 
 def read_signers(folder: Path) -> tuple[SignerKey, ...]:
     """The keys that sign checkpoints now, the newest first. Raises `KeyInvalid`, and OSError before the first start."""
-    text = (folder / AUDIT_SIGNING).read_text()
-    if signers := tuple(SignerKey.parse(line) for line in text.splitlines() if line):
+    if signers := _lines_of(folder / AUDIT_SIGNING, SignerKey.parse):
         return signers
     raise KeyInvalid(f"{folder / AUDIT_SIGNING} holds no key.")
 
@@ -105,7 +104,7 @@ def read_retired(folder: Path) -> tuple[VerifierKey, ...]:
     Raises `KeyInvalid`.
     """
     with suppress(FileNotFoundError):
-        return tuple(VerifierKey.parse(line) for line in (folder / AUDIT_RETIRED).read_text().splitlines() if line)
+        return _lines_of(folder / AUDIT_RETIRED, VerifierKey.parse)
     return ()
 
 
@@ -119,6 +118,15 @@ def keep_signers(folder: Path, signers: Iterable[SignerKey]) -> None:
     """Puts these keys in the place of those that are there, all at once."""
     content = "".join(f"{signer}\n" for signer in signers).encode()
     _fresh(folder / AUDIT_SIGNING, content).replace(folder / AUDIT_SIGNING)
+
+
+def _lines_of(path: Path, parse: Callable[[str], T]) -> tuple[T, ...]:
+    """Raises `KeyInvalid`, naming the file."""
+    try:
+        return tuple(parse(line) for line in path.read_text().splitlines() if line)
+    except ValueError as error:
+        why = str(error) if isinstance(error, KeyInvalid) else "It is no text."
+        raise KeyInvalid(f"{path} holds a line that is no key. {why}") from None
 
 
 def _secret(text: str) -> bytes:

@@ -29,7 +29,7 @@ from registry.actors import INSIDE, Actor, Origin
 from registry.clock import Clock
 from registry.errors import NotFound, Refusal
 from registry.events import Event, Grounds, Outcome, Pull
-from registry.places import Place
+from registry.places import PLATFORM, Place
 from registry.settings import Settings
 from registry.storage.blobs import BlobStore
 from registry.storage.database import (
@@ -297,11 +297,15 @@ class Work:
             return
         outcome = Outcome.DENIED if denied else Outcome.FAILED
         event = self._event(outcome, attempt)
-        if isinstance(refusal, NotFound):
-            # What is hidden stands in its owner's log. If what is absent stood in one's own, it would tell them apart.
-            event = replace(event, account_id=attempt.place.account_id if attempt.place else None)
+        if attempt.place is None and isinstance(refusal, NotFound):
+            event = replace(event, account_id=None)  # for the same reason as in `_account`
         why = refusal.truth or refusal.message
         await self.foundation.ledger.append(replace(event, reason_code=refusal.code, reason=why))
+
+    def _account(self, place: Place | None) -> UUID | None:
+        """Whose log it stands in: that of who owns the place. What is absent is nobody's: if it stood in one's own log,
+        it would tell it apart from what others hide, which stands in theirs."""
+        return self.actor.account_id if place is None or place.kind == PLATFORM else place.account_id
 
     def _event(self, outcome: Outcome, attempt: Attempt) -> Event:
         place = attempt.place
@@ -312,7 +316,7 @@ class Work:
             actor=self.actor,
             origin=self.origin,
             target=attempt.target,
-            account_id=(place.account_id if place else None) or self.actor.account_id,
+            account_id=self._account(place),
             organization_id=place.organization_id if place else None,
             repository_id=place.repository_id if place else None,
             digest=attempt.digest,

@@ -20,6 +20,7 @@ from graphql import (
 )
 from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
 from strawberry.schema.config import StrawberryConfig
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.scalar import ScalarDefinition
 
 from api.schema.cost import CostCeiling, Document
@@ -34,6 +35,16 @@ class Schema(strawberry.Schema):
 
     def process_errors(self, *_: Any, **__: Any) -> None:
         return None
+
+
+class Executor(StrawberryGraphQLCoreExecutionContext):
+    """Forgets what it remembered for an event of a subscription when the next one comes. graphql-core keeps it as long
+    as somebody subscribes, by the identity of lists that are new with each event, and so never finds it again."""
+
+    def build_per_event_executor(self, payload: Any) -> Any:
+        executor = super().build_per_event_executor(payload)
+        executor._relevant_sub_fields = {}
+        return executor
 
 
 def make_schema(
@@ -53,6 +64,7 @@ def make_schema(
         query=query,
         mutation=mutation,
         subscription=subscription,
+        execution_context_class=Executor,
         types=types,
         extensions=[
             Limits,

@@ -17,7 +17,8 @@ import orjson
 
 T = TypeVar("T")
 TAIL_BYTES = 64 * 1024
-ANSWER_SECONDS, READING_SECONDS = 10.0, 600.0
+ANSWER_SECONDS, READING_SECONDS, AGAIN_SECONDS = 10.0, 600.0, 60.0
+MOST_AWAY = 30
 
 
 class AnchorFailed(Exception):
@@ -41,21 +42,27 @@ class Anchor(Protocol):
 
 
 class Aside:
-    """A thread for what may never come back, such as a file on a mount that went away. Who has waited long enough
-    leaves it alone; while it hangs nothing more is asked, so there is but one; and it keeps no server from ending."""
+    """Threads for what may never come back, such as a file on a mount that went away. Who has waited long enough leaves
+    one alone; while it hangs, little more is asked, so there are but a few; and they keep no server from ending."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, again: float = AGAIN_SECONDS) -> None:
+        self._name, self._again = name, again
         self._turn = asyncio.Lock()
-        self._is_away = False
+        self._away = 0
+        self._asked = float("-inf")
 
     async def run(self, function: Callable[..., T], *arguments: object, seconds: float = ANSWER_SECONDS) -> T:
         """Raises `AnchorFailed`, and what the function raises."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._turn:
-                if not self._is_away:
+                if self._is_worth_asking():
                     return await self._answer(function, arguments)
         raise AnchorFailed(f"The anchor {self._name} does not answer.")
+
+    def _is_worth_asking(self) -> bool:
+        """What hangs, hangs for good; but the next may come through, when the mount is there again."""
+        waited = asyncio.get_running_loop().time() - self._asked
+        return not self._away or (self._away < MOST_AWAY and waited >= self._again)
 
     def _answer(self, function: Callable[..., T], arguments: tuple[object, ...]) -> "asyncio.Future[T]":
         loop = asyncio.get_running_loop()
@@ -69,12 +76,13 @@ class Aside:
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._tell, answer, *told)
 
-        self._is_away = True
+        self._away += 1
+        self._asked = loop.time()
         Thread(target=call, daemon=True).start()
         return answer
 
     def _tell(self, answer: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:
-        self._is_away = False
+        self._away -= 1
         if answer.done():
             return  # nobody waits any more
         if error is None:

@@ -10,8 +10,8 @@ Pushes and pulls come first: few followers read at once, and one entry at a time
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -134,13 +134,14 @@ class Follower:
         self._whose: UUID | None = None
         self._asked_at = datetime.min.replace(tzinfo=UTC)
 
-    async def begin(self, start: int | None) -> int:
-        """The number that comes first. That the log is followed is recorded. Raises `StartOutOfRange`, and what
-        `reading.scope` raises."""
+    async def begin(self, start: int | None, entered: Callable[[], None]) -> int:
+        """The number that comes first. That the log is followed is recorded; `entered` is called once that is allowed.
+        Raises `StartOutOfRange`, what `entered` raises, and what `reading.scope` raises."""
         await self._foundation.ledger.catch_up()
         async with self._foundation.view(*self._who) as work:
             work.attempt("audit.follow", self._account or "audit log")
             await self._ask(work)
+            entered()
             size = (await tiling.tree_of(work.fetch)).size
             if start is not None and not 0 <= start <= size:
                 raise StartOutOfRange(f"The log has {size} entries: begin at 0 to {size}.", path=["from"])
@@ -215,9 +216,9 @@ async def follow(
             path=["filter", "state"],
         )
     follower = Follower(foundation, followers, who, wanted, account)
-    place = await follower.begin(start)
-    yield Step(place)
-    with followers.one_more(who[0]):
+    with ExitStack() as entered:
+        place = await follower.begin(start, lambda: entered.enter_context(followers.one_more(who[0])))
+        yield Step(place)
         while not followers.ended.is_set():
             size = await followers.grown(foundation, place)
             shown, end = await follower.batch(place, size)

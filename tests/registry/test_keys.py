@@ -9,14 +9,14 @@ from registry.keys import KeyDamaged, KeyMissing, load_keys, missing
 FILES = ("token-signing.pem", "secret-hashing.key", "audit-signing.key", "audit-sealing.key")
 
 
-@pytest.mark.parametrize("content", ["", "garbage", "é"])
+@pytest.mark.parametrize("content", [b"", b"garbage", "é".encode(), b"\xff\xfe"])
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path, name: str, content: str) -> None:
+def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path, name: str, content: bytes) -> None:
     load_keys(tmp_path, "registry.example")
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(KeyDamaged, match=name):
         load_keys(tmp_path, "registry.example")
-    assert (tmp_path / name).read_text() == content
+    assert (tmp_path / name).read_bytes() == content
 
 
 def test_they_are_made_once_and_for_their_owner_alone(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.audit.anchors import AnchorFailed, Aside, FileAnchor
+from registry.audit.anchors import MOST_AWAY, AnchorFailed, Aside, FileAnchor
 from tests.support.server import serving
 
 
@@ -49,6 +49,21 @@ async def test_it_is_asked_again_when_it_has_come_back(tmp_path: Path) -> None:
             break
         except AnchorFailed:
             await asyncio.sleep(0)
+
+
+async def test_what_hangs_for_good_does_not_keep_what_is_there_again_from_being_asked() -> None:
+    """With one thread for each time, and not for ever."""
+    aside, never = Aside("a file", again=0), threading.Event()
+    for _ in range(3):
+        with pytest.raises(AnchorFailed):
+            await aside.run(never.wait, seconds=0)
+    assert await aside.run(lambda: "here") == "here"
+    for _ in range(MOST_AWAY):
+        with pytest.raises(AnchorFailed):
+            await aside.run(never.wait, seconds=0)
+    with pytest.raises(AnchorFailed):
+        await aside.run(lambda: "here")
+    never.set()
 
 
 async def test_who_asks_together_is_answered_in_turn() -> None:
