@@ -174,7 +174,7 @@ async def test_nobody_follows_more_often_than_the_limit(tidewaiter: Server, acme
             assert (await anext(one))["event"] == "next"
         refused, _ = await told(tidewaiter, acme.owner, **{"from": 0})
         assert refused["data"]["errors"][0]["extensions"]["code"] == "TOO_MANY_FOLLOWERS"
-        assert [entry.told for entry in await world.entries(acme)][0] == ("audit.follow", "DENIED", acme.owner.name)
+        assert (await world.entries(acme))[0].told == ("audit.follow", "DENIED", acme.owner.name)
     finally:
         for one in open_tails:
             await one.aclose()  # type: ignore[attr-defined]
