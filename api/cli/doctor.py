@@ -10,7 +10,8 @@ import typer
 from api.cli.running import run
 from registry import keys
 from registry.audit import subjects
-from registry.audit.publishing import Fork, Publisher, is_later
+from registry.audit.kept import is_later
+from registry.audit.publishing import Fork, Publisher
 from registry.audit.subjects import WrongKey
 from registry.clock import SystemClock
 from registry.keys import AUDIT_SIGNING, KeyMissing

@@ -16,6 +16,7 @@ from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
 from registry.transparency.notes import NoteInvalid, VerifierKey, open_note, split_note
 
 EMPTY_LINES = re.compile("\n{2,}")
+NUMBER = re.compile("[0-9]{1,18}").fullmatch
 
 
 def notes_of(text: str, names: Collection[str]) -> list[str]:
@@ -23,7 +24,7 @@ def notes_of(text: str, names: Collection[str]) -> list[str]:
 
     Raises `Incomplete` where there is none: nothing would be compared, and it would look as if it had been.
     """
-    ours = [note for note in notes_in(text) if note.partition("\n")[0] in names]
+    ours = [note for note in notes_in(text) if origin_of(note) in names]
     if not ours:
         raise Incomplete(f"It is no checkpoint of this log, which is named {' or '.join(sorted(names))}.")
     return ours
@@ -62,12 +63,32 @@ def _note(text: Any) -> str:
     return text
 
 
+# Whose they are
+
+
+def origin_of(note: str) -> str:
+    return note.partition("\n")[0]
+
+
+def is_later(origin: str, than: str) -> bool:
+    """Of two names of an installation's logs, which count up."""
+    (base, _, number), (other, _, known) = origin.rpartition("/"), than.rpartition("/")
+    return bool(base == other and NUMBER(number) and NUMBER(known)) and int(number) > int(known)
+
+
+def keys_for(note: str, keys: Sequence[VerifierKey]) -> list[VerifierKey]:
+    """Those of the log that the note is of. A key signs for the log that bears its name and for no other, or whoever
+    holds it could give a rewritten log another first line, and it would pass for one that was opened later."""
+    return [key for key in keys if key.name == origin_of(note)]
+
+
 # What their signatures are worth
 
 
 def opened(note: str, keys: Sequence[VerifierKey], what: str) -> tuple[Checkpoint, tuple[VerifierKey, ...]]:
+    """Raises `Tampered`, and `SignedByNone` where none of the keys of its log has signed it."""
     try:
-        opened = open_note(note, keys)
+        opened = open_note(note, keys_for(note, keys))
         return checkpoints.parse(opened.text), opened.keys
     except (NoteInvalid, CheckpointInvalid) as error:
         kind = SignedByNone if is_signed_by_none(note, keys) else Tampered
@@ -79,7 +100,7 @@ def is_signed_by_none(note: str, keys: Sequence[VerifierKey]) -> bool:
         signed = {(name, signature[:4]) for name, signature in split_note(note)[1]}
     except NoteInvalid:
         return False
-    return signed.isdisjoint((key.name, key.id) for key in keys)
+    return signed.isdisjoint((key.name, key.id) for key in keys_for(note, keys))
 
 
 def known_elsewhere(notes: Iterable[str], keys: Sequence[VerifierKey]) -> dict[int, list[Checkpoint]]:
@@ -89,3 +110,13 @@ def known_elsewhere(notes: Iterable[str], keys: Sequence[VerifierKey]) -> dict[i
         checkpoint, _ = opened(note, keys, "A checkpoint kept elsewhere")
         found.setdefault(checkpoint.size, []).append(checkpoint)
     return found
+
+
+def of_log(known: dict[int, list[Checkpoint]], origin: str) -> tuple[dict[int, list[Checkpoint]], list[int]]:
+    """Those of this log, and the sizes of those of others, which tell nothing of it."""
+    ours, others = dict[int, list[Checkpoint]](), list[int]()
+    for size, each in known.items():
+        if mine := [one for one in each if one.origin == origin]:
+            ours[size] = mine
+        others += [size] * (len(each) - len(mine))
+    return ours, others

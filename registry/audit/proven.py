@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import orjson
 
 from registry.audit.entries import Wrapped, unwrap
-from registry.audit.kept import known_elsewhere, opened
+from registry.audit.kept import known_elsewhere, of_log, opened
 from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete, SignedByNone, Tampered, Verdict
 from registry.transparency import proofs
 from registry.transparency.checkpoints import Checkpoint
@@ -18,17 +18,17 @@ def verify_entry(
     text: str, keys: Sequence[VerifierKey], outside: Iterable[str] = (), entry: bytes | None = None
 ) -> Verdict:
     """`text` is a C2SP tlog-proof, with line ends of whatever kind; `entry` the bytes that it should prove, where those
-    are not in it; `outside` are signed notes that were kept elsewhere, of which those of the same size can be
+    are not in it; `outside` are signed notes that were kept elsewhere, of which those of the same log and size can be
     compared."""
     try:
         proof = _parsed(text)
         bytes_of_entry = _entry(proof, entry)
         checkpoint, signers = opened(proof.note, keys, "The checkpoint of the proof")
-        known = known_elsewhere(outside, keys)
+        known, others = of_log(known_elsewhere(outside, keys), checkpoint.origin)
         compared = _compare(checkpoint, known.pop(checkpoint.size, ()))
         _check(proof, checkpoint, bytes_of_entry)
         wrapped = unwrap(bytes_of_entry)
-        return _sound(proof.index, wrapped, checkpoint, signers, compared, tuple(sorted(known)))
+        return _sound(proof.index, wrapped, checkpoint, signers, compared, tuple(sorted({*known, *others})))
     except Tampered as found:
         return Verdict(TAMPERED, str(found), found.index, wrong_key=isinstance(found, SignedByNone))
     except (Incomplete, ValueError) as found:

@@ -16,6 +16,7 @@ import structlog
 from registry.actors import SYSTEM, Origin
 from registry.audit import bodies, tiling
 from registry.audit.anchors import Anchor, AnchorFailed
+from registry.audit.kept import is_later, origin_of
 from registry.audit.tiling import Tree
 from registry.audit.turns import Turns
 from registry.clock import Clock
@@ -259,20 +260,10 @@ class Publisher:
         self.standing.fork = sentence
 
 
-def origin_of(note: str) -> str:
-    return note.partition("\n")[0]
-
-
 def _size_of(note: str) -> int:
     """As it says of itself, unverified; what says nothing is the least."""
     line = note.split("\n")[1:2]
     return int(line[0]) if line and line[0].isdecimal() else -1
-
-
-def is_later(origin: str, than: str) -> bool:
-    """Of two names of an installation's logs, which count up."""
-    (base, _, number), (other, _, known) = origin.rpartition("/"), than.rpartition("/")
-    return base == other and number.isdecimal() and known.isdecimal() and int(number) > int(known)
 
 
 def system_body(

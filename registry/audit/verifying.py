@@ -7,13 +7,14 @@ there ever was; for that, give checkpoints that were kept elsewhere.
 """
 
 from base64 import b64decode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import orjson
 
-from registry.audit.kept import known_elsewhere, opened
+from registry.audit.kept import known_elsewhere, of_log, opened
 from registry.audit.taking import Read, Run, take_quickly, taken_apart
 from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete, SignedByNone, Tampered, Verdict
 from registry.transparency.checkpoints import Checkpoint
@@ -24,12 +25,36 @@ BATCH = 256
 LAST_LINE = b'{"checkpoint":'
 
 
+@dataclass(slots=True)
+class Elsewhere:
+    """The checkpoints that were kept elsewhere. Only the last line says which log the export is of: where it may be one
+    of several, what differs is noted until then, by the log's name."""
+
+    wanted: dict[int, list[Checkpoint]]
+    one_log: bool
+    differing: dict[str, Tampered] = field(default_factory=dict)
+
+    def compare(self, run: Run) -> None:
+        """Raises `Tampered`."""
+        for origin, differs in _differences(run, self.wanted):
+            if self.one_log:
+                raise differs
+            self.differing.setdefault(origin, differs)
+
+    def of(self, origin: str) -> tuple[dict[int, list[Checkpoint]], list[int]]:
+        """As `of_log`. Raises `Tampered`."""
+        if origin in self.differing:
+            raise self.differing[origin]
+        return of_log(self.wanted, origin)
+
+
 def verify(lines: Iterable[bytes], keys: Sequence[VerifierKey], outside: Iterable[str] = ()) -> Verdict:
     """`lines` are those of a JSON Lines export, `outside` signed notes that were kept elsewhere."""
     run = Run()
     try:
-        last = _read(lines, run, wanted := known_elsewhere(outside, keys))
-        return _concluded(run, last, keys, wanted)
+        elsewhere = Elsewhere(known_elsewhere(outside, keys), len({key.name for key in keys}) == 1)
+        last = _read(lines, run, elsewhere)
+        return _concluded(run, last, keys, elsewhere)
     except Tampered as found:
         wrong_key = isinstance(found, SignedByNone)
         return Verdict(TAMPERED, str(found), found.index, entries=run.next - run.since, wrong_key=wrong_key)
@@ -37,7 +62,7 @@ def verify(lines: Iterable[bytes], keys: Sequence[VerifierKey], outside: Iterabl
         return Verdict(INCOMPLETE, str(found), entries=run.next - run.since)
 
 
-def _read(lines: Iterable[bytes], run: Run, wanted: dict[int, list[Checkpoint]]) -> dict[str, Any]:
+def _read(lines: Iterable[bytes], run: Run, elsewhere: Elsewhere) -> dict[str, Any]:
     """Takes all entries in, and returns the last line."""
     left = iter(lines)
     while batch := list(islice(left, BATCH)):
@@ -49,7 +74,7 @@ def _read(lines: Iterable[bytes], run: Run, wanted: dict[int, list[Checkpoint]])
             _take(taken_apart(batch[0]), run)
             del batch[0]
         if not run.since:
-            compare(run, wanted)
+            elsewhere.compare(run)
     raise Incomplete("The export does not end with a checkpoint: it was cut, or it is none.")
 
 
@@ -59,9 +84,7 @@ def _take(read: Read, run: Run) -> None:
     run.take(*read)
 
 
-def _concluded(
-    run: Run, last: dict[str, Any], keys: Sequence[VerifierKey], wanted: dict[int, list[Checkpoint]]
-) -> Verdict:
+def _concluded(run: Run, last: dict[str, Any], keys: Sequence[VerifierKey], elsewhere: Elsewhere) -> Verdict:
     checkpoint, signers = opened(last["checkpoint"], keys, "The checkpoint of the export")
     since = last.get("from", 0)
     if run.next == run.since == 0:
@@ -75,7 +98,8 @@ def _concluded(
         raise Tampered(f"Entry {run.next} is missing: the export goes to {end - 1}.", run.next)
     if run.next > end or end > checkpoint.size:
         raise Tampered(f"Entry {end} is not under the checkpoint.", end)
-    compare(run, wanted)
+    elsewhere.compare(run)
+    wanted, others = elsewhere.of(checkpoint.origin)
     if not _leads_to(run.tree, checkpoint, last):
         raise Tampered(_narrowed(since, end, wanted), since)
     if larger := [size for size in wanted if size > end]:
@@ -96,17 +120,23 @@ def _concluded(
         keys=tuple(map(str, signers)),
         compared=sum(len(each) for size, each in wanted.items() if size >= since),
         compared_to=max((size for size in wanted if size >= since), default=0),
-        passed_over=tuple(sorted(size for size in wanted if size < since)),
+        passed_over=tuple(sorted({*others, *(size for size in wanted if size < since)})),
         first_at=run.first_at.decode() or None,
         last_at=run.last_at.decode() or None,
     )
 
 
 def compare(run: Run, wanted: dict[int, list[Checkpoint]]) -> None:
-    """Puts what was read into the tree, stopping where a checkpoint from elsewhere is to be compared.
+    """Puts what was read into the tree, and holds it against checkpoints from elsewhere, all of them of this log.
 
     Raises `Tampered`.
     """
+    for _, differs in _differences(run, wanted):
+        raise differs
+
+
+def _differences(run: Run, wanted: dict[int, list[Checkpoint]]) -> Iterator[tuple[str, Tampered]]:
+    """Puts what was read into the tree, stopping where a checkpoint from elsewhere is to be compared."""
     leaves, run.leaves = run.leaves, []
     end = run.tree.size + len(leaves)
     done = 0
@@ -116,12 +146,19 @@ def compare(run: Run, wanted: dict[int, list[Checkpoint]]) -> None:
         done += count
         for known in wanted.get(size, ()):
             if run.tree.root() != known.root:
-                agreed = max((one for one in wanted if one < size), default=run.since)
-                raise Tampered(
-                    f"The first {size} entries are not those for which a checkpoint kept elsewhere was signed; the "
-                    f"change is in the entries from {agreed} to {size - 1}.",
-                    agreed,
-                )
+                yield known.origin, _differs(size, max(_smaller(size, known.origin, wanted), default=run.since))
+
+
+def _smaller(size: int, origin: str, wanted: dict[int, list[Checkpoint]]) -> Iterator[int]:
+    return (one.size for each in wanted.values() for one in each if one.origin == origin and one.size < size)
+
+
+def _differs(size: int, agreed: int) -> Tampered:
+    return Tampered(
+        f"The first {size} entries are not those for which a checkpoint kept elsewhere was signed; the change is in "
+        f"the entries from {agreed} to {size - 1}.",
+        agreed,
+    )
 
 
 def _leads_to(tree: CompactRange, checkpoint: Checkpoint, last: dict[str, Any]) -> bool:

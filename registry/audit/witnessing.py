@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from registry.audit.kept import is_signed_by_none
+from registry.audit.kept import is_later, is_signed_by_none, keys_for, origin_of
 from registry.transparency import checkpoints, tiles
 from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
 from registry.transparency.merkle import HASH_BYTES, ProofInvalid, verify_consistency
@@ -67,6 +67,7 @@ def visit(read: Read, keys: Sequence[VerifierKey], state: Path) -> Look:
     with _kept(state) as (seen, unproven):
         note = _note(read("checkpoint"))
         new = _opened(note, keys, ())
+        _refuse_what_ended(seen, note)
         kept, waiting = seen.get(new.origin), unproven.pop(new.origin, [])
         earlier = [(one, _opened(one, keys, (note,))) for one in [*([kept] if kept else []), *waiting]]
         if failure := _compare_all(cache(read), earlier, (note, new)):
@@ -92,9 +93,16 @@ def _note(served: bytes) -> str:
 def _ended(seen: dict[str, str], origin: str) -> Checkpoint | None:
     """A log that is opened after a fork bears the name of the one before, but for its number. What was seen before was
     verified then."""
-    base = origin.rpartition("/")[0]
-    before = sorted((name for name in seen if name.rpartition("/")[0] == base), key=lambda name: (len(name), name))
+    before = sorted((name for name in seen if is_later(origin, name)), key=lambda name: (len(name), name))
     return checkpoints.parse(split_note(seen[before[-1]])[0]) if before else None
+
+
+def _refuse_what_ended(seen: dict[str, str], note: str) -> None:
+    """Raises `Contradiction`: nothing is appended to a log any more after another was opened in its place."""
+    origin = origin_of(note)
+    for name, newer in seen.items():
+        if is_later(name, origin):
+            raise Contradiction(f"{origin} is served, which had ended: {name} was seen in its place.", (newer, note))
 
 
 def keep_evidence(state: Path, contradiction: Contradiction) -> Path:
@@ -153,7 +161,7 @@ def _tile(read: Read, spot: tuple[int, int], size: int) -> bytes:
 
 def _opened(note: str, keys: Sequence[VerifierKey], others: Sequence[str]) -> Checkpoint:
     try:
-        return checkpoints.parse(open_note(note, keys).text)
+        return checkpoints.parse(open_note(note, keys_for(note, keys)).text)
     except (NoteInvalid, CheckpointInvalid) as error:
         kind = SignedByNone if is_signed_by_none(note, keys) else Contradiction
         raise kind(f"The checkpoint is not signed by a key that was given: {error}", (*others, note)) from error

@@ -81,3 +81,15 @@ def test_no_other_text_proves_anything_else(place: int, letter: str) -> None:
     verdict = verify_entry(sound[:place] + letter + sound[place + 1 :], [KEY.verifier])
     if verdict.status == SOUND:
         assert (verdict.since, verdict.event) == (7, {"action": "image.pull", "id": "7"})
+
+
+NEXT = SignerKey.generate("log.example/audit/2")
+
+
+def test_a_key_signs_for_no_log_of_another_name_and_tells_nothing_of_one() -> None:
+    other, both = note(bytes(32), NEXT), [KEY.verifier, NEXT.verifier]
+    verdict = verify_entry(proof(7).text, both, [other, note()])
+    assert (verdict.status, verdict.compared, verdict.passed_over) == (SOUND, 1, (SIZE,)), verdict
+    forged = sign(Checkpoint(KEY.name, SIZE, tiles.root_at(SIZE, TILES)).text, [NEXT])
+    verdict = verify_entry(replace(proof(7), note=forged).text, both)
+    assert (verdict.status, verdict.wrong_key) == (TAMPERED, True)

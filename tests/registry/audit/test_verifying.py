@@ -51,9 +51,9 @@ LEAVES = [leaf_hash(one) for one in ENTRIES]
 LINES = [json_line(number, one, LEAVES[number]) for number, one in enumerate(ENTRIES)]
 
 
-def note(size: int, *signers: SignerKey) -> str:
+def note(size: int, *signers: SignerKey, origin: str = SIGNER.name) -> str:
     growth = tiles.grow(0, [], LEAVES[:size])
-    text = Checkpoint(SIGNER.name, size, tiles.root_of(size, growth.edge)).text
+    text = Checkpoint(origin, size, tiles.root_of(size, growth.edge)).text
     return sign(text, signers or (SIGNER,))
 
 
@@ -347,3 +347,27 @@ def test_an_end_cannot_be_made_up() -> None:
     for change in ({"to": 29}, {"to": 31}, {"consistency": []}, {"consistency": ["x"]}, {"to": SIZE + 1}):
         forged = [*lines[:-1], orjson.dumps(told | change) + b"\n"]
         assert verify(forged, KNOWN).status == TAMPERED, change
+
+
+NEXT = SignerKey.generate("log.example/audit/2")
+BOTH = [*KNOWN, NEXT.verifier]
+
+
+def test_a_key_signs_for_no_log_of_another_name() -> None:
+    for forged in (note(SIZE, NEXT), note(SIZE, SIGNER, origin=NEXT.name)):
+        verdict = verify([*LINES, checkpoint_line(forged, Span())], BOTH)
+        assert (verdict.status, verdict.wrong_key) == (TAMPERED, True), verdict
+        assert verify(WHOLE, BOTH, [forged]).status == TAMPERED
+
+
+@pytest.mark.parametrize("size", [10, SIZE, SIZE + 5])
+@pytest.mark.parametrize("first", [0, 20])
+def test_checkpoints_of_another_log_are_passed_over(size: int, first: int) -> None:
+    """As the file of an anchor holds them after a new log was opened."""
+    other = sign(Checkpoint(NEXT.name, size, bytes(32)).text, [NEXT])
+    for outside, compared in (([other], 0), ([other, note(SIZE), note(30)], 2)):
+        verdict = verify(excerpt(first, SIZE), BOTH, outside)
+        assert (verdict.status, verdict.compared, verdict.passed_over) == (SOUND, compared, (size,)), verdict
+    wrong = [sign(Checkpoint(SIGNER.name, at, bytes(32)).text, [SIGNER]) for at in (25, 30)]
+    verdict = verify(excerpt(first, SIZE), BOTH, [other, note(22), *wrong])
+    assert (verdict.status, verdict.index) == (TAMPERED, 22), verdict

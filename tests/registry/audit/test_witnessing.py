@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from registry.audit.witnessing import MOST_UNPROVEN, Contradiction, Unproven, visit
+from registry.audit.witnessing import MOST_UNPROVEN, Contradiction, SignedByNone, Unproven, visit
 from registry.transparency import tiles
 from registry.transparency.checkpoints import Checkpoint
-from registry.transparency.notes import SignerKey, sign
+from registry.transparency.notes import SignerKey, VerifierKey, sign
 from registry.transparency.tiles import Tile
 
 SIGNER = SignerKey.generate("log.example/audit/1")
@@ -22,9 +22,18 @@ OTHERS = [*LEAVES[:300], *(sha256(b"other %d" % number).digest() for number in r
 class Log:
     """As it is served. `hidden`: only its checkpoint is."""
 
-    def __init__(self, leaves: Sequence[bytes], size: int, *, hidden: bool = False) -> None:
+    def __init__(
+        self,
+        leaves: Sequence[bytes],
+        size: int,
+        *,
+        hidden: bool = False,
+        signer: SignerKey = SIGNER,
+        origin: str | None = None,
+    ) -> None:
         growth = tiles.grow(0, [], leaves[:size])
-        self.note = sign(Checkpoint(SIGNER.name, size, tiles.root_of(size, growth.edge)).text, [SIGNER])
+        root = tiles.root_of(size, growth.edge)
+        self.note = sign(Checkpoint(origin or signer.name, size, root).text, [signer])
         self._files = {Tile(level, index).path: data for level, index, data in growth.full}
         for level, data in enumerate(growth.edge):
             tile = Tile(level, size >> 8 * (level + 1), len(data) // 32)
@@ -114,3 +123,29 @@ def test_a_server_that_hides_for_ever_does_not_fill_the_disk(state: Path) -> Non
         with pytest.raises(Unproven, match="is kept" if size < 311 + MOST_UNPROVEN else "no more are kept"):
             visit(Log(LEAVES, size, hidden=True), KEYS, state)
     assert len(unproven(state)) == MOST_UNPROVEN
+
+
+NEXT = SignerKey.generate("log.example/audit/2")
+BOTH = [*KEYS, NEXT.verifier]
+
+
+@pytest.mark.parametrize("origin", [NEXT.name, "log.example/audit/one", "x"])
+@pytest.mark.parametrize("keys", [KEYS, BOTH], ids=["its key", "both keys"])
+def test_a_key_signs_for_no_log_of_another_name(origin: str, keys: list[VerifierKey], state: Path) -> None:
+    """Else a rewritten log needed only another first line to pass for one that was opened later."""
+    visit(first := Log(LEAVES, 310), KEYS, state)
+    with pytest.raises(SignedByNone):
+        visit(Log(OTHERS, 200, origin=origin), keys, state)
+    assert json.loads(state.read_text()) == {SIGNER.name: first.note}
+
+
+def test_a_log_that_was_opened_anew_is_followed_and_the_one_before_does_not_come_back(state: Path) -> None:
+    visit(Log(LEAVES, 310), KEYS, state)
+    ended = visit(new := Log(OTHERS, 200, signer=NEXT), BOTH, state).ended
+    assert ended is not None
+    assert (ended.origin, ended.size) == (SIGNER.name, 310)
+    for size in (310, 400):
+        with pytest.raises(Contradiction, match="had ended") as found:
+            visit(old := Log(LEAVES, size), BOTH, state)
+        assert found.value.notes == (new.note, old.note)
+    assert visit(Log(OTHERS, 300, signer=NEXT), BOTH, state).before == 200
