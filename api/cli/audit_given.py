@@ -14,11 +14,13 @@ from registry.transparency.notes import KeyInvalid, VerifierKey
 
 
 def read_keys(text: str) -> list[VerifierKey]:
-    """Of the text of a key, or of a file with one a line. Raises `Unusable`."""
+    """Of the text of a key, or of a file with one a line, and never none. Raises `Unusable`."""
     try:
         path = Path(text)
         lines = [text] if "+" in text and not path.is_file() else path.read_text().splitlines()
-        return [VerifierKey.parse(line) for line in lines if line.strip()]
+        if keys := [VerifierKey.parse(line) for line in lines if line.strip()]:
+            return keys
+        raise Unusable(f"What was given as --key {text} holds no key.")
     except (KeyInvalid, UnicodeDecodeError) as error:
         raise Unusable(f"What was given as --key {text} is no verifier key. {error}") from error
     except OSError as error:

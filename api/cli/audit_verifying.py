@@ -8,6 +8,7 @@ what was given is not enough to tell.
 import gzip
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -61,10 +62,11 @@ def _of_file(file: Path, keys: list[str], checkpoints: list[Path], entry: Path |
         known = [one for text in keys for one in read_keys(text)]
         outside = kept_elsewhere(checkpoints, known)
         given = None if entry is None else bytes_of(entry)
-        with _opened(file) as lines:
-            if (text := _proof_in(lines)) is not None:
+        with _opened(file) as content:
+            begun = content.read(len(MARK + PROOF))
+            if (text := _proof_in(begun, content)) is not None:
                 return proven.verify_entry(text, known, outside, given)
-            return verifying.verify(taking.lines_of(lines.read), known, outside)
+            return verifying.verify(taking.lines_of(_again(begun, content)), known, outside)
     except Unusable as error:
         return Verdict(INCOMPLETE, str(error), untried=True)
     except Incomplete as error:
@@ -81,14 +83,21 @@ def _opened(file: Path) -> BinaryIO:
     return gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
 
 
-def _proof_in(file: BinaryIO) -> str | None:
-    """The text of a proof, if the file is one, or the answer of `auditProof` as it came; else nothing is read."""
-    begun = file.peek(len(MARK + PROOF)).removeprefix(MARK)  # type: ignore[attr-defined]
+def _again(begun: bytes, file: BinaryIO) -> Callable[[int], bytes]:
+    """Reads what was read already first. Peeking would see no more than the first write to a pipe."""
+    left = [begun]
+    return lambda count: (left.pop() if left else b"") or file.read(count)
+
+
+def _proof_in(begun: bytes, file: BinaryIO) -> str | None:
+    """The text of a proof, if the file that begins so is one, or the answer of `auditProof` as it came; else nothing
+    is read."""
+    begun = begun.removeprefix(MARK)
     if begun.startswith(PROOF):
-        return file.read(taking.LONGEST_LINE).decode()
+        return (begun + file.read(taking.LONGEST_LINE)).decode()
     if not begun.startswith(ANSWER):
         return None
     try:
-        return str(orjson.loads(file.read(taking.LONGEST_LINE))["data"]["auditProof"]["text"])
+        return str(orjson.loads(begun + file.read(taking.LONGEST_LINE))["data"]["auditProof"]["text"])
     except (ValueError, KeyError, TypeError):
         raise Incomplete("It is an answer of the API without the text of a proof: ask auditProof for it.") from None

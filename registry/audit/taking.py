@@ -107,7 +107,7 @@ def taken_apart(line: bytes) -> Read:
         text = orjson.loads(line)["entry"]
         entry = b64decode(text, validate=True)
         wrapped = unwrap(entry)
-        scope = orjson.loads(wrapped.body).get("scope", {})
+        organization = orjson.loads(wrapped.body).get("scope", {}).get("organization", "").encode()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         if not line.endswith(b"\n"):
             raise Incomplete(f"The line of entry {seq} was cut.") from error
@@ -115,7 +115,7 @@ def taken_apart(line: bytes) -> Read:
     leaf = leaf_hash(entry)
     _check_fields(line, seq, entry, wrapped)
     within = b"" if wrapped.number is None else b',"org_seq":%d' % wrapped.number
-    return seq, leaf, wrapped.logged_at.encode(), within, scope.get("organization", "").encode()
+    return seq, leaf, wrapped.logged_at.encode(), within, organization
 
 
 def _seq_of(line: bytes) -> int:

@@ -47,6 +47,10 @@ class SignedByNone(Contradiction):
     """None of the keys given has signed it, which may mean no more than that there is a new one."""
 
 
+class Damaged(OSError):
+    """What the witness itself keeps is not what it wrote, which tells nothing of the log."""
+
+
 class Unproven(OSError):
     """The log shows a signed checkpoint, and not what would prove that it continues what was seen before."""
 
@@ -63,13 +67,13 @@ class Look:
 
 
 def visit(read: Read, keys: Sequence[VerifierKey], state: Path) -> Look:
-    """Raises `Contradiction`, `Unproven`, and OSError when the log or the state cannot be read."""
+    """Raises `Contradiction`, `Unproven`, `Damaged`, and OSError when the log or the state cannot be read."""
     with _kept(state) as (seen, unproven):
         note = _note(read("checkpoint"))
         new = _opened(note, keys, ())
         _refuse_what_ended(seen, note)
         kept, waiting = seen.get(new.origin), unproven.pop(new.origin, [])
-        earlier = [(one, _opened(one, keys, (note,))) for one in [*([kept] if kept else []), *waiting]]
+        earlier = [(one, _remembered(one, keys, note, state)) for one in [*([kept] if kept else []), *waiting]]
         if failure := _compare_all(cache(read), earlier, (note, new)):
             unproven[new.origin] = list(dict.fromkeys([*waiting, note]))[:MOST_UNPROVEN]
         else:
@@ -159,6 +163,16 @@ def _tile(read: Read, spot: tuple[int, int], size: int) -> bytes:
     return data
 
 
+def _remembered(kept: str, keys: Sequence[VerifierKey], served: str, state: Path) -> Checkpoint:
+    """Whose signature was right once, and is wrong now, was damaged here. Raises `SignedByNone`, `Damaged`."""
+    try:
+        return _opened(kept, keys, (served,))
+    except SignedByNone:
+        raise
+    except Contradiction as error:
+        raise Damaged(f"What {state} or {_beside(state)} holds was damaged: {error}") from error
+
+
 def _opened(note: str, keys: Sequence[VerifierKey], others: Sequence[str]) -> Checkpoint:
     try:
         return checkpoints.parse(open_note(note, keys_for(note, keys)).text)
@@ -193,20 +207,27 @@ def _where(state: Path, *, is_kept: bool) -> str:
     return f"{MOST_UNPROVEN} such checkpoints are in {_beside(state)} already, and no more are kept."
 
 
-def _read(path: Path, is_right: Callable[[Any], bool]) -> dict[str, Any]:
-    """Raises OSError for a file that is none of ours."""
-    found = json.loads(path.read_text()) if path.exists() else {}
-    if not isinstance(found, dict) or not all(map(is_right, found.values())):
-        raise OSError(f"the state file {path} holds no checkpoints")
+def _read(path: Path, is_right: Callable[[str, Any], bool]) -> dict[str, Any]:
+    """Raises `Damaged` for a file that is none of ours."""
+    try:
+        found = json.loads(path.read_bytes().decode()) if path.exists() else {}
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"The state file {path} holds no checkpoints: it is not JSON in UTF-8.") from error
+    if not isinstance(found, dict) or not all(is_right(name, value) for name, value in found.items()):
+        raise Damaged(f"The state file {path} holds no checkpoints, or under another name than their own.")
     return found
 
 
-def _is_note(value: Any) -> bool:
-    return isinstance(value, str)
+def _is_note(name: str, value: Any) -> bool:
+    try:
+        value.encode()
+        return checkpoints.parse(split_note(value)[0]).origin == name
+    except (AttributeError, ValueError):
+        return False
 
 
-def _are_notes(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_note, value))
+def _are_notes(name: str, value: Any) -> bool:
+    return isinstance(value, list) and all(_is_note(name, one) for one in value)
 
 
 def _write(path: Path, notes: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,3 +135,24 @@ def test_an_export_comes_through_a_pipe_too(desk: Desk) -> None:
     assert desk.verify("-", stdin=(desk.folder / "proof").read_bytes())[0] == 0
     (desk.folder / "log.jsonl.gz").write_bytes(gzip.compress(whole))
     assert desk.verify("log.jsonl.gz")[0] == 0
+
+
+def test_what_comes_through_a_pipe_may_come_in_drops(desk: Desk) -> None:
+    for name in ("proof", WHOLE):
+        content = (desk.folder / name).read_bytes()
+        given = [COMMAND, "audit", "verify", "/dev/stdin", "--key", desk.key]
+        with subprocess.Popen(given, cwd=desk.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for piece in (content[:2], content[2:9], content[9:]):
+                process.stdin.write(piece)
+                process.stdin.flush()
+                time.sleep(0.3)
+            process.stdin.close()
+            said = process.stdout.read()
+        assert (process.returncode, b"is sound" in said) == (0, True), said
+
+
+def test_a_file_without_a_key_is_no_key(desk: Desk) -> None:
+    status, told = desk.verify(WHOLE, key="/dev/null")
+    assert (status, told) == (2, f"{WHOLE} was not verified. What was given as --key /dev/null holds no key.\n")

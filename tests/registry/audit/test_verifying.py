@@ -371,3 +371,11 @@ def test_checkpoints_of_another_log_are_passed_over(size: int, first: int) -> No
     wrong = [sign(Checkpoint(SIGNER.name, at, bytes(32)).text, [SIGNER]) for at in (25, 30)]
     verdict = verify(excerpt(first, SIZE), BOTH, [other, note(22), *wrong])
     assert (verdict.status, verdict.index) == (TAMPERED, 22), verdict
+
+
+@pytest.mark.parametrize("scope", [[], "abc", None, 5, {"organization": 5}, {"organization": None}])
+def test_a_scope_that_is_none_is_a_finding(scope: Any) -> None:
+    forged = wrap(Wrapped(orjson.dumps({"scope": scope}), written_time(START)))
+    line = json_line(0, forged, leaf_hash(forged))
+    verdict = verify([line, *WHOLE[1:]], KNOWN)
+    assert (verdict.status, verdict.index) == (TAMPERED, 0), verdict

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.audit.witnessing import MOST_UNPROVEN, Contradiction, SignedByNone, Unproven, visit
+from registry.audit.witnessing import MOST_UNPROVEN, Contradiction, Damaged, SignedByNone, Unproven, visit
 from registry.transparency import tiles
 from registry.transparency.checkpoints import Checkpoint
 from registry.transparency.notes import SignerKey, VerifierKey, sign
@@ -149,3 +149,29 @@ def test_a_log_that_was_opened_anew_is_followed_and_the_one_before_does_not_come
             visit(old := Log(LEAVES, size), BOTH, state)
         assert found.value.notes == (new.note, old.note)
     assert visit(Log(OTHERS, 300, signer=NEXT), BOTH, state).before == 200
+
+
+DEEP = b"[" * 200_000 + b"]" * 200_000
+NO_NOTES = {
+    "text": "x",
+    "number": 5,
+    "surrogates": "\udc80\n1\n\n",
+    "no checkpoint": sign("hello\n", [SIGNER]),
+    "another log's": Log(LEAVES, 10, origin=NEXT.name).note,
+    "a surrogate in a note": Log(LEAVES, 10).note.replace("\n\n", "\n\ud800\n\n"),
+    "another size": Log(LEAVES, 10).note.replace("\n10\n", "\n11\n"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["", ".unproven"])
+@pytest.mark.parametrize("content", [*NO_NOTES, b"\xff", DEEP, b"{", b"[]"], ids=lambda one: str(one)[:20])
+def test_what_was_damaged_here_accuses_no_log(suffix: str, content: str | bytes, state: Path) -> None:
+    path = state.with_name(f"{state.name}{suffix}")
+    if isinstance(content, str):
+        note = NO_NOTES[content]
+        content = json.dumps({SIGNER.name: [note] if suffix else note}).encode()
+    path.write_bytes(content)
+    with pytest.raises(Damaged) as found:
+        visit(Log(LEAVES, 20), KEYS, state)
+    assert str(path) in str(found.value)
+    assert path.read_bytes() == content
