@@ -13,6 +13,7 @@ from registry.audit import reading
 from registry.audit.showing import Shown, numbered, show
 from registry.audit.tables import AuditRow
 from registry.settings import Settings
+from registry.wording import one_line
 
 
 def list_entries(
@@ -60,7 +61,7 @@ def _plain(entry: Shown) -> dict[str, object]:
 
 def _line(entry: Shown) -> str:
     told = _plain(entry)
-    return _one_line(
+    return one_line(
         f"{told['index']:>8} {told['time']:%Y-%m-%dT%H:%M:%SZ} {told['outcome']:8} {told['action']:32} "
         f"{_actor(entry):24} {told['target']}  {told['reason']}"
     )
@@ -72,8 +73,3 @@ def _actor(entry: Shown) -> str:
     if actor["kind"] != "anonymous":
         return entry.actor_name
     return f'(anonymous, as "{entry.actor_name}")' if actor.get("tag") else "(anonymous)"
-
-
-def _one_line(text: str) -> str:
-    """Targets and claimed names are what strangers typed: they must move no cursor and make no line of their own."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

@@ -16,13 +16,15 @@ from registry.errors import NotFound
 from registry.settings import Settings
 from registry.system import System
 
+LARGEST = 2**63 - 1  # that the database can count to
+
 
 class NoSuchEntry(NotFound):
     """The log has none of this number."""
 
 
 def prove(
-    index: Annotated[int, typer.Argument(min=0, help="The number of the entry.")],
+    index: Annotated[int, typer.Argument(min=0, max=LARGEST, help="The number of the entry.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; - for standard output.")],
 ) -> None:
     """Write one entry and the proof that it is in the log, as a C2SP tlog-proof; 'audit verify' checks it."""

@@ -9,33 +9,40 @@ import typer
 
 from api.cli.audit_given import read_keys
 from api.cli.fetching import within
+from api.cli.writing import Unwritable
 from registry.audit import witnessing
 from registry.audit.verdicts import Unusable
-from registry.audit.witnessing import Contradiction, Look, SignedByNone, Unproven
-from registry.transparency.notes import KeyInvalid, SignerKey, VerifierKey, cosignature
+from registry.audit.witnessing import Contradiction, Damaged, Look, SignedByNone, Unproven
+from registry.transparency.notes import SignerKey, VerifierKey, cosignature
+from registry.wording import one_line
 
 NEW_KEY = " Perhaps its key was changed: ask the operator, and give the new one beside the old."
 CONSISTENT, CONTRADICTED, UNREACHABLE = 0, 1, 2
 VISIT_SECONDS = 60.0
+YEAR = 365 * 86_400.0
 
 
 def witness(
     url: Annotated[str, typer.Argument(help="The registry's address, such as https://registry.example.")],
     key: Annotated[list[str], typer.Option("--key", help="The log's verifier key, or a file of such.")],
     state: Annotated[Path, typer.Option("--state", help="The file that remembers what was seen last.")],
-    every: Annotated[float | None, typer.Option(min=1, help="Look again after so many seconds, for ever.")] = None,
+    every: Annotated[
+        float | None, typer.Option(min=1, max=YEAR, help="Look again after so many seconds, for ever.")
+    ] = None,
     cosign: Annotated[
         Path | None, typer.Option("--cosign", help="A signing key; made if it is not there. Signs what was seen.")
     ] = None,
 ) -> None:
     """Look whether the log continues what was seen before. Exit 0: it does, 1: it does not, 2: cannot be told."""
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise typer.BadParameter("the address must begin with https:// or http://")
+    if every is not None and not 1 <= every <= YEAR:  # else Typer lets pass what is no number
+        raise typer.BadParameter(f"--every is a number of seconds from 1 to {YEAR:.0f}")
     try:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise typer.BadParameter("the address must begin with https:// or http://")
         keys = [one for text in key for one in read_keys(text)]
         signer = None if cosign is None else _signer(cosign)
-    except (Unusable, KeyInvalid, OSError) as error:
-        raise typer.BadParameter(str(error)) from error
+    except (Unusable, ValueError, OSError) as error:
+        raise typer.BadParameter(one_line(str(error))) from error
 
     while True:
         status = _look(within(VISIT_SECONDS, f"{url.rstrip('/')}/audit"), keys, state, signer)
@@ -45,23 +52,39 @@ def witness(
 
 
 def _look(read: witnessing.Read, keys: list[VerifierKey], state: Path, signer: SignerKey | None) -> int:
+    """Its status. What is told may hold what the server wrote."""
     try:
         look = witnessing.visit(read, keys, state)
+        typer.echo(one_line(_told(look)))
+        if signer is not None:
+            _cosign(look, state, signer)
+        return CONSISTENT
     except Contradiction as contradiction:
-        evidence = witnessing.keep_evidence(state, contradiction)
-        typer.echo(f"{contradiction}{_ended(contradiction, keys)} The evidence is in {evidence}.", err=True)
-        return CONTRADICTED
-    except Unproven as unproven:
-        typer.echo(str(unproven), err=True)
-        return UNREACHABLE
+        said, status = f"{contradiction}{_ended(contradiction, keys)} {_evidence(state, contradiction)}", CONTRADICTED
+    except (Unproven, Damaged, Unwritable) as error:
+        said, status = str(error), UNREACHABLE
     except (OSError, ValueError) as error:
-        typer.echo(f"The log cannot be read: {error}", err=True)
-        return UNREACHABLE
-    typer.echo(_told(look))
-    if signer is not None:
-        line = cosignature(look.checkpoint.text, signer, int(time.time()))
-        state.with_name(f"{state.name}.cosigned").write_text(look.note + line)
-    return CONSISTENT
+        said, status = f"The log cannot be read: {error}", UNREACHABLE
+    typer.echo(one_line(said), err=True)
+    return status
+
+
+def _cosign(look: Look, state: Path, signer: SignerKey) -> None:
+    """Raises `Unwritable`."""
+    line = cosignature(look.checkpoint.text, signer, int(time.time()))
+    path = state.with_name(f"{state.name}.cosigned")
+    try:
+        path.write_text(look.note + line)
+    except OSError as error:
+        raise Unwritable(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _evidence(state: Path, contradiction: Contradiction) -> str:
+    """Where it is. What was found is found, though the disk be full."""
+    try:
+        return f"The evidence is in {witnessing.keep_evidence(state, contradiction)}."
+    except OSError as error:
+        return f"The evidence cannot be kept: {error}"
 
 
 def _ended(contradiction: Contradiction, keys: list[VerifierKey]) -> str:

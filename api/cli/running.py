@@ -10,6 +10,7 @@ import uvloop
 
 from registry.errors import Refusal, Unable
 from registry.settings import Settings, load_settings
+from registry.wording import one_line
 
 Result = TypeVar("Result")
 
@@ -26,10 +27,13 @@ def run(act: Callable[[Settings], Awaitable[Result]], *, unable: int = 1) -> Res
         return uvloop.run(_called(act))
     except* Stopped as stopped:
         status = 128 + int(str(first(stopped)))
-    except* (Unable, Refusal) as errors:
-        typer.echo(f"tidewaiter: {first(errors)}", err=True)
-    except* OSError as errors:
-        typer.echo(f"tidewaiter: {first(errors)}", err=True)
+    except* (Unable, Refusal, OSError) as errors:
+        typer.echo(one_line(f"tidewaiter: {first(errors)}"), err=True)
+    except* Exception as errors:
+        error = first(errors).__cause__ or first(errors)  # the database's driver says it in an error of its own
+        if not isinstance(error, UnicodeError):
+            raise
+        typer.echo(one_line(f"tidewaiter: What was given is not UTF-8: {error}"), err=True)
     raise typer.Exit(status)
 
 

@@ -1,5 +1,7 @@
 """The months of the log, each a partition of its own, and what has become of them."""
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -8,6 +10,8 @@ from registry.audit.tables import SegmentRow
 from registry.errors import Invalid
 from registry.work import Foundation
 
+FIRST_YEAR, LAST_YEAR = 1970, 9998  # a month ends where the next one begins
+WRITTEN = re.compile("[0-9]{4}-[0-9]{2}").fullmatch
 SEGMENTS = "SELECT * FROM audit_segment ORDER BY month"
 MONTHS = """
     SELECT DISTINCT date_trunc('month', to_timestamp(split_part(pg_get_expr(c.relpartbound, c.oid), '''', 2),
@@ -36,10 +40,10 @@ class Month:
     @classmethod
     def parse(cls, text: str) -> "Month":
         """Of YYYY-MM. Raises `MonthNotOver` for what is no month."""
-        try:
-            return cls(datetime.strptime(text, "%Y-%m").date())
-        except ValueError:
-            raise MonthNotOver(f"'{text}' is no month: write it as 2026-01.", path=["month"]) from None
+        with suppress(ValueError):
+            if WRITTEN(text) and FIRST_YEAR <= (first := date.fromisoformat(f"{text}-01")).year <= LAST_YEAR:
+                return cls(first)
+        raise MonthNotOver(f"'{text}' is no month: write it as 2026-01.", path=["month"])
 
     @property
     def text(self) -> str:

@@ -24,7 +24,7 @@ class Desk:
     key: str
 
     def verify(self, file: str, *words: str, key: str | None = None, stdin: bytes = b"") -> tuple[int, str]:
-        given = [COMMAND, "audit", "verify", file, "--key", key or self.key, *words]
+        given: list[str | Path] = [COMMAND, "audit", "verify", file, "--key", key or self.key, *words]
         done = subprocess.run(given, cwd=self.folder, capture_output=True, input=stdin, timeout=60)
         assert b"Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout.decode()
@@ -140,7 +140,7 @@ def test_an_export_comes_through_a_pipe_too(desk: Desk) -> None:
 def test_what_comes_through_a_pipe_may_come_in_drops(desk: Desk) -> None:
     for name in ("proof", WHOLE):
         content = (desk.folder / name).read_bytes()
-        given = [COMMAND, "audit", "verify", "/dev/stdin", "--key", desk.key]
+        given: list[str | Path] = [COMMAND, "audit", "verify", "/dev/stdin", "--key", desk.key]
         with subprocess.Popen(given, cwd=desk.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdin is not None
             assert process.stdout is not None

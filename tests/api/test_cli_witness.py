@@ -1,6 +1,7 @@
 """The witness at the machine of whoever runs it: what a server may do to it that does not want to be watched."""
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ import pytest
 import typer
 
 from api.cli import audit_witness
+from registry.audit import witnessing
 from registry.transparency.checkpoints import Checkpoint
 from registry.transparency.notes import SignerKey, sign
+from tests.support.server import COMMAND
 
 SIGNER = SignerKey.generate("log.example/audit/1")
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -41,10 +44,15 @@ def answering(answer: Answer) -> Iterator[str]:
             thread.join()
 
 
-def looked(url: str, state: Path) -> int:
+def looked(url: str, state: Path, cosign: Path | None = None) -> int:
     with pytest.raises(typer.Exit) as ended:
-        audit_witness.witness(url, [str(SIGNER.verifier)], state)
+        audit_witness.witness(url, [str(SIGNER.verifier)], state, cosign=cosign)
     return int(ended.value.exit_code)
+
+
+def called(*words: str) -> tuple[int, str]:
+    done = subprocess.run([COMMAND, "audit", "witness", *words], capture_output=True, text=True, timeout=30)
+    return done.returncode, done.stderr
 
 
 def note(size: int, root: bytes) -> str:
@@ -119,3 +127,73 @@ def test_an_address_where_nobody_answers_is_no_answer(tmp_path: Path) -> None:
     assert looked(url, tmp_path / "watch.json") == 2
     with answering(lambda handler: handler.send_error(502)) as url:
         assert looked(url, tmp_path / "watch.json") == 2
+
+
+def shown(served: str) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(served.encode())
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("http://[",),
+        ("ftp://x",),
+        ("http://127.0.0.1:1", "--every", "inf"),
+        ("http://127.0.0.1:1", "--every", "1e300"),
+        ("http://127.0.0.1:1", "--every", "nan"),
+        ("http://127.0.0.1:1", "--key", "/dev/null"),
+    ],
+)
+def test_what_cannot_be_meant_is_no_finding(words: tuple[str, ...], tmp_path: Path) -> None:
+    status, said = called(*words, "--key", str(SIGNER.verifier), "--state", str(tmp_path / "watch.json"))
+    assert (status, "Usage" in said) == (2, True), said
+
+
+def test_a_cosigned_checkpoint_that_cannot_be_written_is_no_finding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "watch.json"
+    Path(f"{state}.cosigned").mkdir()
+    with answering(shown(note(2, bytes(32)))) as url:
+        assert looked(url, state, tmp_path / "witness.key") == 2
+    assert f"{state}.cosigned cannot be written: Is a directory." in capsys.readouterr().err
+
+
+def test_a_contradiction_is_one_though_its_evidence_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> Path:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(witnessing, "keep_evidence", full)
+    state = tmp_path / "watch.json"
+    with answering(shown(note(2, bytes(32)))) as url:
+        assert looked(url, state) == 0
+    with answering(shown(note(2, b"x" * 32))) as url:
+        assert looked(url, state) == 1
+    said = capsys.readouterr().err
+    assert ("they differ" in said, "cannot be kept: No space" in said) == (True, True), said
+
+
+def test_a_damaged_state_accuses_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = tmp_path / "watch.json"
+    state.write_text(json.dumps({SIGNER.name: "x"}))
+    with answering(shown(note(2, bytes(32)))) as url:
+        assert looked(url, state) == 2
+    assert f"The state file {state} holds no checkpoints" in capsys.readouterr().err
+    assert list(tmp_path.glob("*evidence*")) == []
+
+
+def test_what_a_server_says_moves_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 500 \x1b[2J\x9b2Kgone\r\n\r\n")
+
+    with answering(answer) as url:
+        assert looked(url, tmp_path / "watch.json") == 2
+    said = capsys.readouterr().err
+    assert ("gone" in said, said.rstrip("\n").isprintable()) == (True, True), repr(said)
