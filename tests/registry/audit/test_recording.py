@@ -25,7 +25,7 @@ from registry.storage.database import DatabaseUnavailable
 from registry.system import System
 from registry.telemetry import configure
 from tests.support import log, recorded, world
-from tests.support.books import address_of, new_database, opened
+from tests.support.books import address_of, opened
 from tests.support.handmade import knocking
 from tests.support.server import Server
 
@@ -57,12 +57,6 @@ def a_ledger(dsn: str) -> Ledger:
 def an_event(action: str = "test.happened", **more: Any) -> Event:
     given: dict[str, Any] = {"target": "somewhere", "actor": SYSTEM, "origin": Origin("request", "192.0.2.1", "a test")}
     return Event(at=datetime.now(UTC), action=action, outcome=Outcome.ALLOWED, **(given | more))
-
-
-@pytest.fixture(scope="module")
-async def dsn(tidewaiter: Server) -> AsyncIterator[str]:
-    async with new_database(tidewaiter) as dsn:
-        yield dsn
 
 
 @pytest.fixture

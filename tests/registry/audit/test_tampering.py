@@ -304,17 +304,18 @@ async def test_a_whole_other_history_is_told_by_a_checkpoint_kept_elsewhere(
     log: Log, owner: asyncpg.Connection
 ) -> None:
     """Even by one who holds the signing key and signs it all anew, as the operator could."""
-    thief = SignerKey.generate("stolen")
+    name = log.keys[0].name
+    thief = SignerKey.generate(name)
     keys = [*log.keys, thief.verifier]
     await edit(owner, 300, leaf=True)
     await rebuild(owner)
     leaves = [row["leaf"] for row in await owner.fetch("SELECT leaf FROM audit_log ORDER BY seq")]
     tree = CompactRange()
     tree.extend(leaves)
-    note = sign(Checkpoint("stolen", tree.size, tree.root()).text, [thief])
+    note = sign(Checkpoint(name, tree.size, tree.root()).text, [thief])
     await owner.execute("DELETE FROM audit_checkpoint")
     await owner.execute(
-        "INSERT INTO audit_checkpoint VALUES ('stolen', $1, $2, $3, now())", tree.size, tree.root(), note
+        "INSERT INTO audit_checkpoint VALUES ($1, $2, $3, $4, now())", name, tree.size, tree.root(), note
     )
     assert verifying.verify(await exported(owner), keys).status == SOUND
     verdict = verifying.verify(await exported(owner), keys, log.notes)
