@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from registry.audit import kept
+from registry.audit.kept import Known
 from registry.audit.verdicts import Incomplete, SignedByNone, Tampered, Unusable
 from registry.transparency.notes import KeyInvalid, VerifierKey
 
@@ -27,10 +28,10 @@ def read_keys(text: str) -> list[VerifierKey]:
         raise Unusable(f"The key {text} cannot be read: {error.strerror}.") from error
 
 
-def kept_elsewhere(checkpoints: Sequence[Path], keys: Sequence[VerifierKey]) -> list[str]:
-    """The notes of the logs of these keys in these files. Raises `Unusable`, naming the file, if it has none of them,
-    or one that these keys did not sign."""
-    return [note for path in checkpoints for note in _notes_in(path, keys)]
+def kept_elsewhere(checkpoints: Sequence[Path], keys: Sequence[VerifierKey]) -> Known:
+    """Those of the logs of these keys in these files. Raises `Unusable`, naming the file, if it has none of them, or
+    one that these keys did not sign."""
+    return kept.together(*(_known_in(path, keys) for path in checkpoints))
 
 
 def bytes_of(entry: Path) -> bytes:
@@ -48,11 +49,9 @@ def bytes_of(entry: Path) -> bytes:
         ) from error
 
 
-def _notes_in(path: Path, keys: Sequence[VerifierKey]) -> list[str]:
+def _known_in(path: Path, keys: Sequence[VerifierKey]) -> Known:
     try:
-        notes = kept.notes_of(path.read_text(), {key.name for key in keys})
-        kept.known_elsewhere(notes, keys)
-        return notes
+        return kept.known_elsewhere(kept.notes_of(path.read_text(), {key.name for key in keys}), keys)
     except SignedByNone:
         why = "None of the keys given has signed it: if the log's key was changed since, give the older one too."
     except (Incomplete, Tampered, UnicodeDecodeError) as error:

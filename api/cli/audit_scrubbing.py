@@ -31,6 +31,6 @@ def of_database(checkpoints: list[Path]) -> Verdict:
 
 
 async def _scrubbed(system: System, checkpoints: list[Path]) -> Verdict:
-    outside = kept_elsewhere(checkpoints, system.sequencer.publisher.verifiers)
+    known = kept_elsewhere(checkpoints, system.sequencer.publisher.verifiers)
     await system.foundation.ledger.catch_up()
-    return await scrubbing.verify_database(system.foundation, system.sequencer, outside)
+    return await scrubbing.verify_database(system.foundation, system.sequencer, known)

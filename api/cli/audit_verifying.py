@@ -57,16 +57,16 @@ def _of_database(checkpoints: list[Path]) -> Verdict:
     return of_database(checkpoints)
 
 
-def _of_file(file: Path, keys: list[str], checkpoints: list[Path], entry: Path | None) -> Verdict:
+def _of_file(file: Path, key: list[str], checkpoints: list[Path], entry: Path | None) -> Verdict:
     try:
-        known = [one for text in keys for one in read_keys(text)]
-        outside = kept_elsewhere(checkpoints, known)
+        keys = [one for text in key for one in read_keys(text)]
+        known = kept_elsewhere(checkpoints, keys)
         given = None if entry is None else bytes_of(entry)
         with _opened(file) as content:
             begun = content.read(len(MARK + PROOF))
             if (text := _proof_in(begun, content)) is not None:
-                return proven.verify_entry(text, known, outside, given)
-            return verifying.verify(taking.lines_of(_again(begun, content)), known, outside)
+                return proven.verify_entry(text, keys, known, given)
+            return verifying.verify(taking.lines_of(_again(begun, content)), keys, known)
     except Unusable as error:
         return Verdict(INCOMPLETE, str(error), untried=True)
     except Incomplete as error:

@@ -5,7 +5,8 @@ nothing would be compared, and it would look as if it had been.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -16,6 +17,9 @@ from registry.transparency.checkpoints import Checkpoint, CheckpointInvalid
 from registry.transparency.notes import NoteInvalid, VerifierKey, open_note, split_note
 
 EMPTY_LINES = re.compile("\n{2,}")
+Known = Mapping[int, Sequence[Checkpoint]]
+"""Checkpoints whose signatures hold, by size."""
+NONE: Known = MappingProxyType({})
 NUMBER = re.compile("[0-9]{1,18}").fullmatch
 
 
@@ -103,7 +107,7 @@ def is_signed_by_none(note: str, keys: Sequence[VerifierKey]) -> bool:
     return signed.isdisjoint((key.name, key.id) for key in keys_for(note, keys))
 
 
-def known_elsewhere(notes: Iterable[str], keys: Sequence[VerifierKey]) -> dict[int, list[Checkpoint]]:
+def known_elsewhere(notes: Iterable[str], keys: Sequence[VerifierKey]) -> Known:
     """By size. Two of one size are both kept: they are compared with the same tree. Raises `Tampered`."""
     found: dict[int, list[Checkpoint]] = {}
     for note in notes:
@@ -112,7 +116,15 @@ def known_elsewhere(notes: Iterable[str], keys: Sequence[VerifierKey]) -> dict[i
     return found
 
 
-def of_log(known: dict[int, list[Checkpoint]], origin: str) -> tuple[dict[int, list[Checkpoint]], list[int]]:
+def together(*several: Known) -> Known:
+    found: dict[int, list[Checkpoint]] = {}
+    for known in several:
+        for size, each in known.items():
+            found.setdefault(size, []).extend(each)
+    return found
+
+
+def of_log(known: Known, origin: str) -> tuple[dict[int, list[Checkpoint]], list[int]]:
     """Those of this log, and the sizes of those of others, which tell nothing of it."""
     ours, others = dict[int, list[Checkpoint]](), list[int]()
     for size, each in known.items():

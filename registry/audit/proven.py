@@ -1,11 +1,11 @@
 """One entry, proven by a text that stands alone: what a tenant or a court is handed, and checks with the public key."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import orjson
 
 from registry.audit.entries import Wrapped, unwrap
-from registry.audit.kept import known_elsewhere, of_log, opened
+from registry.audit.kept import NONE, Known, of_log, opened
 from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete, SignedByNone, Tampered, Verdict
 from registry.transparency import proofs
 from registry.transparency.checkpoints import Checkpoint
@@ -14,21 +14,19 @@ from registry.transparency.notes import NoteInvalid, VerifierKey, split_note
 from registry.transparency.proofs import Proof
 
 
-def verify_entry(
-    text: str, keys: Sequence[VerifierKey], outside: Iterable[str] = (), entry: bytes | None = None
-) -> Verdict:
+def verify_entry(text: str, keys: Sequence[VerifierKey], known: Known = NONE, entry: bytes | None = None) -> Verdict:
     """`text` is a C2SP tlog-proof, with line ends of whatever kind; `entry` the bytes that it should prove, where those
-    are not in it; `outside` are signed notes that were kept elsewhere, of which those of the same log and size can be
+    are not in it; `known` the checkpoints that were kept elsewhere, of which those of the same log and size can be
     compared."""
     try:
         proof = _parsed(text)
         bytes_of_entry = _entry(proof, entry)
         checkpoint, signers = opened(proof.note, keys, "The checkpoint of the proof")
-        known, others = of_log(known_elsewhere(outside, keys), checkpoint.origin)
-        compared = _compare(checkpoint, known.pop(checkpoint.size, ()))
+        ours, others = of_log(known, checkpoint.origin)
+        compared = _compare(checkpoint, ours.pop(checkpoint.size, ()))
         _check(proof, checkpoint, bytes_of_entry)
         wrapped = unwrap(bytes_of_entry)
-        return _sound(proof.index, wrapped, checkpoint, signers, compared, tuple(sorted({*known, *others})))
+        return _sound(proof.index, wrapped, checkpoint, signers, compared, tuple(sorted({*ours, *others})))
     except Tampered as found:
         return Verdict(TAMPERED, str(found), found.index, wrong_key=isinstance(found, SignedByNone))
     except (Incomplete, ValueError) as found:

@@ -13,7 +13,7 @@ from uuid import UUID
 from registry.actors import SYSTEM, Origin
 from registry.audit import tiling
 from registry.audit.entries import COLUMNS, EntryInvalid, Wrapped, columns_in, columns_of, unwrap
-from registry.audit.kept import known_elsewhere
+from registry.audit.kept import NONE, Known, known_elsewhere, origin_of, together
 from registry.audit.publishing import Publisher
 from registry.audit.sequencing import FINDING, Sequencer, acting
 from registry.audit.taking import Run
@@ -46,12 +46,18 @@ TILES = "SELECT count(*) AS count FROM audit_tile"
 
 
 async def scrub(
-    fetch: Fetch, keys: Sequence[VerifierKey], anchored: Iterable[str] = (), *, rest_seconds: float = 0.0
+    fetch: Fetch,
+    keys: Sequence[VerifierKey],
+    anchored: Iterable[str] = (),
+    known: Known = NONE,
+    *,
+    rest_seconds: float = 0.0,
 ) -> Verdict:
-    """`fetch` should look at one snapshot. After each batch it rests, so that others come to their turn."""
+    """`anchored` are notes that the log itself keeps at its anchors, `known` the checkpoints that others kept. `fetch`
+    should look at one snapshot. After each batch it rests, so that others come to their turn."""
     scrubber = Scrubber(fetch, rest_seconds)
     try:
-        return await scrubber.whole(keys, anchored)
+        return await scrubber.whole(keys, anchored, known)
     except Tampered as found:
         return Verdict(TAMPERED, str(found), found.index, entries=scrubber.run.next)
     except Incomplete as found:
@@ -67,19 +73,19 @@ class Scrubber:
         self._tiles = 0
         self._spans: list[tuple[int, int]] = []
 
-    async def whole(self, keys: Sequence[VerifierKey], anchored: Iterable[str]) -> Verdict:
+    async def whole(self, keys: Sequence[VerifierKey], anchored: Iterable[str], known: Known) -> Verdict:
         tree = await tiling.tree_of(self._fetch)
         names = sorted({key.name for key in keys})
         notes = [row["note"] for row in await self._fetch(NOTES, names)]
-        ours = [note for note in anchored if note.partition("\n")[0] in names]
-        wanted = known_elsewhere([*notes, *ours], keys)
+        ours = [note for note in anchored if origin_of(note) in names]
+        wanted = together(known_elsewhere(dict.fromkeys([*notes, *ours]), keys), known)
         if beyond := [size for size in wanted if size > tree.size]:
             raise Tampered(f"A checkpoint covers {max(beyond)} entries, the log has {tree.size}.", tree.size)
         await self._entries_and_tiles(tree, wanted)
         await self._end(tree)
         return self._verdict(tree, keys, wanted)
 
-    async def _entries_and_tiles(self, tree: Tree, wanted: dict[int, Any]) -> None:
+    async def _entries_and_tiles(self, tree: Tree, wanted: Known) -> None:
         async for rows in self._batches():
             for row in rows:
                 if row["seq"] > self.run.next:
@@ -119,7 +125,7 @@ class Scrubber:
         else:
             self._spans.append((index, index))
 
-    async def _dropped(self, end: int, tree: Tree, wanted: dict[int, Any]) -> None:
+    async def _dropped(self, end: int, tree: Tree, wanted: Known) -> None:
         """Takes the leaves up to `end` from their tiles, if a dropped month explains why the entries are not here."""
         spans = [(row["first_seq"], row["last_seq"]) for row in await self._fetch(DROPPED)]
         while self.run.next < end:
@@ -138,7 +144,7 @@ class Scrubber:
             self.run.heads.clear()
             await self._grow(tree, wanted)
 
-    async def _grow(self, tree: Tree, wanted: dict[int, Any]) -> None:
+    async def _grow(self, tree: Tree, wanted: Known) -> None:
         """Into the tree, and every tile that becomes full is held against the one in the database."""
         growth = tiles.grow(self._growth.size, self._growth.edge, self.run.leaves)
         for level, index, data in growth.full:
@@ -165,7 +171,7 @@ class Scrubber:
         for row in await self._fetch(HEADS):
             _check_head(row["organization_id"], row["org_seq"], self.run)
 
-    def _verdict(self, tree: Tree, keys: Sequence[VerifierKey], wanted: dict[int, Any]) -> Verdict:
+    def _verdict(self, tree: Tree, keys: Sequence[VerifierKey], wanted: Known) -> Verdict:
         compared = sum(len(each) for each in wanted.values())
         entries = sum(last - first + 1 for first, last in self._spans)
         verdict = Verdict(SOUND, "Sound.", size=tree.size, entries=entries, root=tree.root, compared=compared)
@@ -204,13 +210,13 @@ def _check_columns(wrapped: Wrapped, row: Any, index: int) -> None:
 
 
 async def scrub_database(
-    foundation: Foundation, publisher: Publisher, outside: Iterable[str] = (), *, rest_seconds: float = 0.0
+    foundation: Foundation, publisher: Publisher, known: Known = NONE, *, rest_seconds: float = 0.0
 ) -> Verdict:
     """One snapshot of the whole log, against all checkpoints here, at the anchors, and those given. It is recorded."""
     anchored = [note for anchor in publisher.anchors async for note in anchor.all()]
     keys = publisher.verifiers
     async with foundation.view(SYSTEM, Origin()) as work:
-        verdict = await scrub(work.fetch, keys, [*anchored, *outside], rest_seconds=rest_seconds)
+        verdict = await scrub(work.fetch, keys, anchored, known, rest_seconds=rest_seconds)
     async with foundation.begin(SYSTEM, foundation.here) as work:
         work.attempt("audit.verify", "audit log")
         found = {"sound": verdict.status == SOUND, "entries": verdict.entries, "index": verdict.index}
@@ -221,16 +227,10 @@ async def scrub_database(
 
 
 async def verify_database(
-    foundation: Foundation, sequencer: Sequencer, outside: Iterable[str] = (), *, rest_seconds: float = 0.0
+    foundation: Foundation, sequencer: Sequencer, known: Known = NONE, *, rest_seconds: float = 0.0
 ) -> Verdict:
-    """As `scrub_database`; what is found is what every server warns of until the log is verified again. A checkpoint
-    from elsewhere that is not signed by this log tells nothing of the database."""
-    outside = list(outside)
-    try:
-        known_elsewhere(outside, sequencer.publisher.verifiers)
-    except Tampered as found:
-        return Verdict(TAMPERED, str(found))
-    verdict = await scrub_database(foundation, sequencer.publisher, outside, rest_seconds=rest_seconds)
+    """As `scrub_database`; what is found is what every server warns of until the log is verified again."""
+    verdict = await scrub_database(foundation, sequencer.publisher, known, rest_seconds=rest_seconds)
     wrong = None if verdict.status == SOUND else verdict.sentence
     async with acting(sequencer.dsn) as connection:
         await connection.execute(END, foundation.clock.now(), wrong)

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from registry.audit.kept import known_elsewhere, of_log, opened
+from registry.audit.kept import NONE, Known, of_log, opened
 from registry.audit.taking import Read, Run, take_quickly, taken_apart
 from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED, Incomplete, SignedByNone, Tampered, Verdict
 from registry.transparency.checkpoints import Checkpoint
@@ -30,7 +30,7 @@ class Elsewhere:
     """The checkpoints that were kept elsewhere. Only the last line says which log the export is of: where it may be one
     of several, what differs is noted until then, by the log's name."""
 
-    wanted: dict[int, list[Checkpoint]]
+    wanted: Known
     one_log: bool
     differing: dict[str, Tampered] = field(default_factory=dict)
 
@@ -48,11 +48,11 @@ class Elsewhere:
         return of_log(self.wanted, origin)
 
 
-def verify(lines: Iterable[bytes], keys: Sequence[VerifierKey], outside: Iterable[str] = ()) -> Verdict:
-    """`lines` are those of a JSON Lines export, `outside` signed notes that were kept elsewhere."""
+def verify(lines: Iterable[bytes], keys: Sequence[VerifierKey], known: Known = NONE) -> Verdict:
+    """`lines` are those of a JSON Lines export, `known` the checkpoints that were kept elsewhere."""
     run = Run()
     try:
-        elsewhere = Elsewhere(known_elsewhere(outside, keys), len({key.name for key in keys}) == 1)
+        elsewhere = Elsewhere(known, len({key.name for key in keys}) == 1)
         last = _read(lines, run, elsewhere)
         return _concluded(run, last, keys, elsewhere)
     except Tampered as found:
@@ -126,7 +126,7 @@ def _concluded(run: Run, last: dict[str, Any], keys: Sequence[VerifierKey], else
     )
 
 
-def compare(run: Run, wanted: dict[int, list[Checkpoint]]) -> None:
+def compare(run: Run, wanted: Known) -> None:
     """Puts what was read into the tree, and holds it against checkpoints from elsewhere, all of them of this log.
 
     Raises `Tampered`.
@@ -135,7 +135,7 @@ def compare(run: Run, wanted: dict[int, list[Checkpoint]]) -> None:
         raise differs
 
 
-def _differences(run: Run, wanted: dict[int, list[Checkpoint]]) -> Iterator[tuple[str, Tampered]]:
+def _differences(run: Run, wanted: Known) -> Iterator[tuple[str, Tampered]]:
     """Puts what was read into the tree, stopping where a checkpoint from elsewhere is to be compared."""
     leaves, run.leaves = run.leaves, []
     end = run.tree.size + len(leaves)
@@ -149,7 +149,7 @@ def _differences(run: Run, wanted: dict[int, list[Checkpoint]]) -> Iterator[tupl
                 yield known.origin, _differs(size, max(_smaller(size, known.origin, wanted), default=run.since))
 
 
-def _smaller(size: int, origin: str, wanted: dict[int, list[Checkpoint]]) -> Iterator[int]:
+def _smaller(size: int, origin: str, wanted: Known) -> Iterator[int]:
     return (one.size for each in wanted.values() for one in each if one.origin == origin and one.size < size)
 
 
@@ -173,7 +173,7 @@ def _leads_to(tree: CompactRange, checkpoint: Checkpoint, last: dict[str, Any]) 
     return True
 
 
-def _narrowed(since: int, end: int, wanted: dict[int, list[Checkpoint]]) -> str:
+def _narrowed(since: int, end: int, wanted: Known) -> str:
     agreed = max((size for size in wanted if since <= size <= end), default=since)
     return (
         f"The entries are not those that the checkpoint was signed for: one from {agreed} to {end - 1} was changed "

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.audit.entries import Wrapped, wrap
+from registry.audit.kept import known_elsewhere
 from registry.audit.proven import verify_entry
 from registry.audit.verdicts import INCOMPLETE, SOUND, TAMPERED
 from registry.transparency import tiles
@@ -64,9 +65,9 @@ def test_a_proof_that_none_of_the_keys_signed_is_told_apart() -> None:
 
 def test_a_checkpoint_kept_elsewhere_of_that_size_is_compared() -> None:
     text = proof(7).text
-    assert verify_entry(text, [KEY.verifier], [note()]).compared == 1
-    assert verify_entry(text, [KEY.verifier], [note(size=SIZE + 1)]).compared == 0
-    assert "two logs" in verify_entry(text, [KEY.verifier], [note(bytes(32))]).sentence
+    assert verify_entry(text, [KEY.verifier], known_elsewhere([note()], [KEY.verifier])).compared == 1
+    assert verify_entry(text, [KEY.verifier], known_elsewhere([note(size=SIZE + 1)], [KEY.verifier])).compared == 0
+    assert "two logs" in verify_entry(text, [KEY.verifier], known_elsewhere([note(bytes(32))], [KEY.verifier])).sentence
 
 
 @pytest.mark.parametrize("text", ["", "hello", proof(7).text[:40], proof(7).text.replace("index", "number")])
@@ -88,7 +89,7 @@ NEXT = SignerKey.generate("log.example/audit/2")
 
 def test_a_key_signs_for_no_log_of_another_name_and_tells_nothing_of_one() -> None:
     other, both = note(bytes(32), NEXT), [KEY.verifier, NEXT.verifier]
-    verdict = verify_entry(proof(7).text, both, [other, note()])
+    verdict = verify_entry(proof(7).text, both, known_elsewhere([other, note()], both))
     assert (verdict.status, verdict.compared, verdict.passed_over) == (SOUND, 1, (SIZE,)), verdict
     forged = sign(Checkpoint(KEY.name, SIZE, tiles.root_at(SIZE, TILES)).text, [NEXT])
     verdict = verify_entry(replace(proof(7), note=forged).text, both)
