@@ -34,7 +34,7 @@ async def found(work: Work, name: str, account: str | None = None) -> Organizati
     Raises `OrganizationNameInvalid`, `OrganizationTaken`, `QuotaExceeded`, and what `require` raises.
     """
     work.attempt("organization.create", name)
-    owner = await finding.account(work, account or await _own_account(work))
+    _, owner = await finding.platform_and_account(work, account)
     work.require("create_organization", owner)
     if clause := naming.organization_clause(name):
         raise OrganizationNameInvalid(f"'{name[:80]}' is no name for an organization: {clause}", path=["name"])
@@ -73,8 +73,3 @@ async def dissolve(work: Work, name: str) -> Organization:
 
 def read_organization(row: Any) -> Organization:
     return Organization(**{name: row[name] for name in Organization.model_fields})
-
-
-async def _own_account(work: Work) -> str:
-    name: str | None = await work.fetchval("SELECT name FROM account WHERE id = $1", work.actor.account_id)
-    return name or ""
