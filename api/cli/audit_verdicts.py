@@ -67,4 +67,5 @@ def _numbers(verdict: Verdict) -> str:
     if not verdict.entries:
         return f" of {verdict.size}"
     spans = verdict.spans or ((verdict.since, verdict.since + verdict.entries - 1),)
-    return f", numbered {' and '.join(f'{begin} to {end}' for begin, end in spans)}, of {verdict.size}"
+    told = (str(begin) if begin == end else f"{begin} to {end}" for begin, end in spans)
+    return f", numbered {' and '.join(told)}, of {verdict.size}"

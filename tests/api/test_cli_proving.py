@@ -31,7 +31,7 @@ async def test_the_operator_hands_out_an_entry_with_its_proof(tidewaiter: Server
     assert tidewaiter.command("audit", "prove", str(index), "--output", str(file)).returncode == 0
     assert file.stat().st_mode & 0o777 == 0o600
     status, told = verified(tidewaiter, file)
-    assert (status, f"numbered {index} to {index}" in told, '"organization.create"' in told) == (0, True, True), told
+    assert (status, f"numbered {index}, of" in told, '"organization.create"' in told) == (0, True, True), told
     verdict = json.loads(verified(tidewaiter, file, "--json")[1])
     assert (verdict["verdict"], verdict["since"], verdict["event"]["action"]) == ("sound", index, "organization.create")
     file.write_text(file.read_text().replace(f"index {index}\n", f"index {index - 1}\n"))
