@@ -81,6 +81,12 @@ def doctor(server: Server) -> str:
     return "\n".join(server.command("doctor").stdout.splitlines()[-3:-1])
 
 
+# Which of the two depends on how many entries were written since it was set back.
+BEHIND_OR_OTHER = re.compile(
+    r"BAD  The (log has (\d+) entries, but the anchor \S+ was signed for (\d+)"
+    r"|first \d+ entries are not those which the anchor \S+ was signed for)\. "
+    r"What to do stands in the guide to the audit log, under 'A restored database'\."
+)
 SIGNS = "ok   the key that signs the audit log is the one that signed it last, or has taken its place"
 GOES_ON = f"{SIGNS}\nok   the audit log goes on from what was signed, in the database and at its anchors"
 
@@ -191,8 +197,8 @@ async def test_a_new_log_goes_on_after_a_fork(server: Server, acme: Tenant, tmp_
     last = anchored(server)[-1]
 
     signs, goes_on = doctor(server).splitlines()
-    assert (signs, goes_on[:4], " was signed for. " in goes_on) == (SIGNS, "BAD ", True), goes_on
-    assert "'A restored database'" in goes_on
+    assert signs == SIGNS
+    assert BEHIND_OR_OTHER.fullmatch(goes_on), goes_on
     told = done(server, "audit", "reopen", "--reason", "the disk was lost\nand replaced").splitlines()
     new = VerifierKey.parse(told[-1])
     assert (old.name[-8:], new.name) == ("/audit/1", f"{old.name[:-1]}2")
