@@ -134,7 +134,7 @@ async def test_no_month_leaves_that_is_held_unarchived_or_whose_archive_is_damag
                 await connection.execute("SELECT audit_drop($1)", this.first)
     await retaining.hold(foundation, sequencer, this, on=False, reason=None)
     whole = path.read_bytes()
-    for damaged in (whole[:-20], whole[:100] + b"x" + whole[101:], b""):
+    for damaged in (whole[:-20], whole[:100] + bytes([whole[100] ^ 1]) + whole[101:], b""):
         path.write_bytes(damaged)
         with pytest.raises(ArchiveUnsound):
             await retaining.drop(foundation, sequencer, this)
