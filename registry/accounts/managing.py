@@ -197,6 +197,9 @@ async def everybody(work: Work) -> list[tuple[str, str, str]]:
     rows = await work.fetch(
         "SELECT u.*, a.name AS account FROM users u JOIN account a ON a.id = u.account_id ORDER BY a.name, u.name"
     )
+    return [(row["name"], row["account"], _marks(row)) for row in rows]
+
+
+def _marks(row: Any) -> str:
     marks = {"owner": "owner", "platform_admin": "platform_admin", "suspended_at": "suspended"}
-    told = (" ".join(mark for column, mark in marks.items() if row[column]) for row in rows)
-    return [(row["name"], row["account"], each) for row, each in zip(rows, told, strict=True)]
+    return " ".join(mark for column, mark in marks.items() if row[column])
