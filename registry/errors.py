@@ -57,7 +57,7 @@ class Denied(Refusal):
 
 
 class QuotaExceeded(Denied):
-    """`detail` holds key, scope, limit, used and requested, all numbers in the key's unit."""
+    """`detail` holds key, scope, limit, used, held and requested, all numbers in the key's unit."""
 
     code = "QUOTA_EXCEEDED"
 

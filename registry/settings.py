@@ -151,12 +151,24 @@ class Settings(BaseSettings):
     """Largest blob that is accepted, in bytes or with a unit, such as 10GiB."""
     quota_organizations: Limit = 5
     """Organizations an account may own, where nothing else is set; unlimited: no limit."""
+    quota_users: Limit = None
+    """Users an account may have, where nothing else is set; unlimited: no limit."""
+    quota_access_tokens: Limit = None
+    """Access keys the users of an account may have, where nothing else is set; unlimited: no limit."""
+    quota_shares: Limit = None
+    """Shares an account may give, where nothing else is set; unlimited: no limit."""
+    quota_triggers: Limit = None
+    """Triggers an account may have, where nothing else is set; unlimited: no limit."""
     quota_repositories: Limit = None
     """Repositories an organization may hold, where nothing else is set; unlimited: no limit."""
     quota_tags: Limit = None
     """Tags a repository may hold, where nothing else is set; unlimited: no limit."""
     quota_storage_bytes: ByteLimit = None
     """Bytes an organization may store, where nothing else is set, a unit may follow; unlimited: no limit."""
+    quota_egress_bytes: ByteLimit = None
+    """Bytes that may be downloaded from an organization in a month, where nothing else is set; unlimited: no limit."""
+    quota_pulls: Limit = None
+    """Pulls from an organization in a month, where nothing else is set; unlimited: no limit."""
     audit_publish_seconds: Annotated[int, Field(ge=1, le=60)] = 5
     """How long a numbered audit entry waits at most for a signed checkpoint, in seconds."""
     audit_archive: Folder | None = None

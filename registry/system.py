@@ -34,6 +34,8 @@ from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
 from registry.errors import Unable
 from registry.keys import AUDIT_SEALING, AUDIT_SIGNING, Keys, load_keys, missing, read_retired, read_signers
+from registry.quotas import reserving
+from registry.quotas.charging import settle_dues
 from registry.repositories import uploading
 from registry.settings import Settings
 from registry.storage import embedded, revisions
@@ -105,7 +107,8 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str, here: Orig
     pool = await open_pool(dsn, settings.database_pool)
     _watch(telemetry, ledger, sequencer, clock)
     telemetry.watch_pool(lambda: pool.get_size() - pool.get_idle_size(), pool.get_idle_size)
-    foundation = Foundation(settings, clock, pool, blobs, Law.load(), ledger, telemetry, keys.audit_sealing, here)
+    law, sealing = Law.load(), keys.audit_sealing
+    foundation = Foundation(settings, clock, pool, blobs, law, ledger, telemetry, sealing, settle_dues, here)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.run)
         tasks.start_soon(ledger.count_floods)
@@ -159,8 +162,10 @@ async def tidy(foundation: Foundation) -> None:
     """Ends abandoned uploads, and prepares the audit log's coming months."""
     async with foundation.begin(SYSTEM, Origin()) as work:
         gone = await uploading.expire(work)
+        await uploading.release(work)
     for upload in gone:
         await foundation.blobs.discard_upload(upload)
+    await reserving.apply_refunds(foundation)
     async with foundation.begin(SYSTEM, Origin()) as work:
         for days in (0, 31):
             await work.fetchval("SELECT audit_prepare($1)", work.now + timedelta(days=days))

@@ -8,11 +8,12 @@ know what did not happen.
         work.attempt("organization.create", "acme")     # how a refusal would be recorded
         work.require("create_organization", account)    # the one decision point
         ...
+        work.charge(Key.ORGANIZATIONS, 1, account)      # quotas, with the commit
         work.record(changes={"name": [None, "acme"]})   # completes the attempt
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,10 +25,12 @@ import asyncpg
 from sqlmodel import SQLModel
 
 from policies.access import Law
+from policies.quotas import Key
 from registry import deciding
 from registry.actors import INSIDE, Actor, Origin
 from registry.clock import Clock
-from registry.errors import NotFound, Refusal
+from registry.dues import Dues
+from registry.errors import Denied, NotFound, Refusal
 from registry.events import Event, Grounds, Outcome, Pull
 from registry.places import PLATFORM, Place
 from registry.settings import Settings
@@ -61,7 +64,7 @@ class Ledger(Protocol):
 @dataclass(frozen=True, slots=True)
 class Foundation:
     """What every Work stands on; `registry.system` lays it. `sealing` is the key that wraps those of sealed persons,
-    `here` says who sits at the machine, where it is a command that runs."""
+    `settle` charges what a Work owes, and `here` says who sits at the machine, where it is a command that runs."""
 
     settings: Settings
     clock: Clock
@@ -71,11 +74,17 @@ class Foundation:
     ledger: Ledger
     telemetry: Telemetry
     sealing: bytes
+    settle: "Callable[[Work], Awaitable[None]]"
     here: Origin = INSIDE
 
     def begin(self, actor: Actor, origin: Origin) -> "Work":
         """A change: one transaction, committed when the block is left without an exception."""
         return Work(self, actor, origin, CHANGE)
+
+    def promise(self, actor: Actor, origin: Origin) -> "Work":
+        """A change that a crash of the database may undo as a whole, such as a hold: its commit waits for no disk, so
+        the counters it locks are free again at once. With an entry for the log it is a change like any other."""
+        return Work(self, actor, origin, PROMISE)
 
     def view(self, actor: Actor, origin: Origin) -> "Work":
         """A look at one snapshot, for queries of several statements."""
@@ -105,6 +114,9 @@ CONNECT_SECONDS, GLANCE_SECONDS = 3, 5
 EACH = ""
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 CHANGE = "BEGIN"
+PROMISE = "BEGIN; SET LOCAL synchronous_commit TO off"
+CHANGES = (CHANGE, PROMISE)
+COMMIT, KEPT_COMMIT = "COMMIT", "SET LOCAL synchronous_commit TO on; COMMIT"
 
 
 class Work:
@@ -118,10 +130,12 @@ class Work:
         self.origin = origin
         self.now: datetime = foundation.clock.now()
         self.stated: str | None = None
+        self.dues = Dues()
         self._mode = mode
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
         self._attempt: Attempt | None = None
+        self._completed: Attempt | None = None
         self._decided: tuple[Place, Grounds] | None = None
         self._events: list[Event] = []
 
@@ -132,16 +146,32 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is None and self._events and self._mode == CHANGE:
-                connection = await self._connected()
-                with _reachable(connection):
-                    await self.foundation.ledger.write(connection, self._events)
-            await self._close("COMMIT" if error is None else "ROLLBACK")
-        except BaseException:
+            if error is None and self._mode in CHANGES:
+                await self._complete()
+            await self._close("ROLLBACK" if error else self._ending)
+        except BaseException as late:
             await self._close("ROLLBACK")
+            if isinstance(late, Denied):
+                await self.refused(late)
             raise
         if isinstance(error, Refusal):
             await self.refused(error)
+
+    async def _complete(self) -> None:
+        """What comes last in a change: it is charged, and put on the books."""
+        try:
+            await self.foundation.settle(self)
+        except Denied:
+            self._attempt = self._attempt or self._completed
+            raise
+        if self._events:
+            connection = await self._connected()
+            with _reachable(connection):
+                await self.foundation.ledger.write(connection, self._events)
+
+    @property
+    def _ending(self) -> str:
+        return KEPT_COMMIT if self._mode == PROMISE and self._events else COMMIT
 
     # What is decided and recorded
 
@@ -200,7 +230,7 @@ class Work:
         event = self._event(outcome, attempt)
         event = replace(event, changes=changes or {}, reason=reason, media_type=media_type, size=size)
         self._events.append(event)
-        self._attempt = None
+        self._attempt, self._completed = None, self._attempt
         return event
 
     def also(
@@ -236,6 +266,11 @@ class Work:
         event = self._event(Outcome.ALLOWED, attempt)
         # Many looks share one work, and the last decision was on one of them.
         return event if self._decided and self._decided[0] is place else replace(event, grounds=None)
+
+    def charge(self, key: Key, amount: int, place: Place) -> None:
+        """What the change adds at each scope of the key that the place lies in; what it takes out is negative. Leaving
+        the block raises `QuotaExceeded` where there is no room."""
+        self.dues.add(key, place, amount)
 
     # The database
 
@@ -355,7 +390,7 @@ def _unavailable() -> DatabaseUnavailable:
 async def _end(pool: Pool, connection: Connection, ending: str) -> None:
     """What a lost connection had begun is rolled back by the database itself."""
     try:
-        if ending == "COMMIT" or (ending and is_open(connection)):
+        if ending in {COMMIT, KEPT_COMMIT} or (ending and is_open(connection)):
             with _reachable(connection):
                 await connection.execute(ending)
     except BaseException:

@@ -52,7 +52,8 @@ class QuotaExceededError(UserError):
     key: str = strawberry.field(description="The quota that is full.")
     scope: str = strawberry.field(description="Where it is full: an account, organization or repository.")
     limit: BigInt = strawberry.field(description="The limit, in the quota's unit.")
-    used: BigInt = strawberry.field(description="What is used and held, in the quota's unit.")
+    used: BigInt = strawberry.field(description="What is used, in the quota's unit.")
+    held: BigInt = strawberry.field(description="What is on its way and counts besides, in the quota's unit.")
     requested: BigInt = strawberry.field(description="What this would have added, in the quota's unit.")
 
 
@@ -98,7 +99,7 @@ def shown(refusal: Refusal, request_id: str) -> UserError:
     detail = refusal.detail
     match refusal:
         case QuotaExceeded():
-            numbers = {name: detail[name] for name in ("key", "scope", "limit", "used", "requested")}
+            numbers = {name: detail[name] for name in ("key", "scope", "limit", "used", "held", "requested")}
             return QuotaExceededError(**common, **numbers)
         case Denied():
             return PermissionDeniedError(**common, held=detail.get("held"), needed=detail.get("needed"))

@@ -1,5 +1,6 @@
 """Quotas: limits, and what is used of them."""
 
+from datetime import datetime
 from typing import Annotated
 
 import strawberry
@@ -9,8 +10,9 @@ from api.schema.errors import UserError, changing
 from api.schema.reasons import Change
 from api.schema.scalars import BigInt
 from policies.quotas import Key
+from registry.places import Place
 from registry.quotas import usage
-from registry.quotas.usage import LimitInvalid
+from registry.quotas.usage import Limits
 from registry.quotas.usage import Quota as QuotaRow
 from registry.work import Work
 
@@ -19,10 +21,16 @@ from registry.work import Work
 class Quota:
     key: Key = strawberry.field(description="What is counted.")
     limit: BigInt | None = strawberry.field(description="The most there may be; null for unlimited.")
+    soft_limit: BigInt | None = strawberry.field(description="From here on its owner is told; null for none.")
     used: BigInt = strawberry.field(description="What is there.")
-    held: BigInt = strawberry.field(description="What is on its way: bytes of unfinished uploads.")
+    held: BigInt = strawberry.field(description="What is on its way: bytes of unfinished uploads, traffic let through.")
     percent: float | None = strawberry.field(description="Used and held of the limit; null when unlimited.")
     unit: str = strawberry.field(description="What the numbers count.")
+    told: int = strawberry.field(description="The step last told of, 80, 90 or 100 per cent of the limit; or 0.")
+    last_verified_at: datetime | None = strawberry.field(description="When it was last counted anew; null if never.")
+    difference: BigInt = strawberry.field(
+        description="What that count found charged beyond what is there; should be 0."
+    )
 
     @classmethod
     def of(cls, row: QuotaRow) -> "Quota":
@@ -31,10 +39,14 @@ class Quota:
         return cls(
             key=row.key,
             limit=None if row.limit is None else BigInt(row.limit),
+            soft_limit=None if row.soft_limit is None else BigInt(row.soft_limit),
             used=BigInt(row.used),
             held=BigInt(row.held),
             percent=percent,
             unit=row.unit,
+            told=row.told,
+            last_verified_at=row.verified_at,
+            difference=BigInt(row.difference),
         )
 
 
@@ -45,17 +57,35 @@ class QuotaScope:
     repository: str | None = strawberry.field(default=None, description="A repository of that organization.")
 
 
+async def place_of(work: Work, scope: QuotaScope) -> Place:
+    return await usage.scope_of(
+        work, account=scope.account, organization=scope.organization, repository=scope.repository
+    )
+
+
 @strawberry.input(description="A limit and where it holds.")
 class SetQuotaInput(Change):
     scope: QuotaScope = strawberry.field(description="Where the limit holds.")
     key: Key = strawberry.field(description="What is limited.")
     limit: strawberry.Maybe[BigInt | None] = strawberry.field(description="The new limit; null for unlimited.")
+    soft_limit: strawberry.Maybe[BigInt | None] = strawberry.field(
+        description="From where its owner is told; null for nowhere, left out to keep it."
+    )
+    follow_default: bool = strawberry.field(
+        default=False, description="Whether to go back to the limit that the server's settings give."
+    )
 
 
 @strawberry.type(description="The quota, or why it stays as it was.")
 class SetQuotaPayload:
     quota: Quota | None = strawberry.field(description="The quota after the change; null if it was refused.")
     errors: list[UserError] = strawberry.field(description="Why it was refused; empty if it was done.")
+
+
+def _limits(input: SetQuotaInput) -> Limits:
+    given = {"limit": input.limit, "soft_limit": input.soft_limit}
+    numbers = {name: one.value for name, one in given.items() if one is not None}
+    return Limits(frozenset(numbers), default=input.follow_default, **numbers)
 
 
 @strawberry.type
@@ -65,9 +95,7 @@ class QuotaQueries:
         self, info: Info, scope: Annotated[QuotaScope, strawberry.argument(description="Where the limits hold.")]
     ) -> list[Quota] | None:
         async with info.context.looking() as work:
-            place = await usage.scope_of(
-                work, account=scope.account, organization=scope.organization, repository=scope.repository
-            )
+            place = await place_of(work, scope)
             rows = await usage.quotas_of(work, place)
         info.context.looked("quota.list", place, f"{place.kind} {place.name}")
         return [Quota.of(row) for row in rows]
@@ -80,13 +108,7 @@ class QuotaMutations:
     )
     async def set_quota(self, info: Info, input: SetQuotaInput) -> SetQuotaPayload:
         async def act(work: Work) -> QuotaRow:
-            scope = input.scope
-            if input.limit is None:  # a forgotten variable must not take a limit away
-                raise LimitInvalid("Say which limit to set: a number, or null for unlimited.", path=["limit"])
-            place = await usage.scope_of(
-                work, account=scope.account, organization=scope.organization, repository=scope.repository
-            )
-            return await usage.set_limit(work, place, Key(input.key), input.limit.value)
+            return await usage.set_limit(work, await place_of(work, input.scope), Key(input.key), _limits(input))
 
         row, errors = await changing(info, input, act)
         return SetQuotaPayload(quota=Quota.of(row) if row else None, errors=errors)

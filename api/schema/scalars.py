@@ -65,9 +65,15 @@ class Category(Enum):
 # The law's own enum, shown under another name.
 QUOTA_KEYS = {
     Key.ORGANIZATIONS: "Organizations of an account.",
+    Key.USERS: "Users of an account.",
+    Key.ACCESS_TOKENS: "Access keys of an account's users, until they are revoked.",
+    Key.SHARES: "Shares that an account gives, ended ones too.",
+    Key.TRIGGERS: "Triggers of an account.",
     Key.REPOSITORIES: "Repositories of an organization or account.",
     Key.TAGS: "Tags of a repository or organization.",
-    Key.STORAGE_BYTES: "Bytes of an organization or account; each digest counts once in an organization.",
+    Key.STORAGE_BYTES: "Bytes stored; each digest counts once in a repository, and once in an organization.",
+    Key.EGRESS_BYTES: "Bytes downloaded from an organization in a calendar month, in UTC.",
+    Key.PULLS: "Pulls from an organization in a calendar month, in UTC.",
 }
 strawberry.enum(Key, name="QuotaKey", description="What is counted against a limit.")
 for shown in Key.__strawberry_definition__.values:  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from policies.quotas import Key
 from registry.access import finding
 from registry.access.tables import Share
 from registry.errors import Conflict, Invalid, NotFound
@@ -65,6 +66,7 @@ async def share(work: Work, place: Place, account: str, expires_at: datetime | N
         raise AlreadyShared(
             f"Repository '{place.name}' is shared with account '{account}' already; change that share instead."
         ) from None
+    work.charge(Key.SHARES, 1, place)
     work.record(changes={"account": [None, account], "expiresAt": [None, expires_at]})
     return row
 
@@ -93,6 +95,7 @@ async def unshare(work: Work, place: Place, account: str) -> Share:
     work.require("share", place)
     row = await _existing(work, place, account)
     await work.execute("DELETE FROM share WHERE id = $1", row.id)
+    work.charge(Key.SHARES, -1, place)
     work.record(changes={"account": [account, None], "expiresAt": [row.expires_at, None]})
     return row
 

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from policies.access import Level
+from policies.quotas import Key
 from registry.access import finding
 from registry.accounts.tables import Credential
 from registry.actors import Actor
@@ -105,6 +106,8 @@ async def revoke(work: Work, credential_id: UUID) -> Credential:
     await work.execute(
         "UPDATE credential SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1", credential_id, work.now
     )
+    if row["kind"] == CredentialKind.ACCESS_KEY and row["revoked_at"] is None:
+        work.charge(Key.ACCESS_TOKENS, -1, Place("account", row["account_name"], account_id=row["account_id"]))
     work.record(changes={"revokedAt": [row["revoked_at"], work.now]})
     return read(row, revoked_at=row["revoked_at"] or work.now)
 
@@ -153,6 +156,8 @@ async def _issue(
         expires_at=expires_at,
     )
     await work.add(credential)
+    if kind is CredentialKind.ACCESS_KEY:
+        work.charge(Key.ACCESS_TOKENS, 1, Place("account", "", account_id=work.actor.account_id))
     work.record(changes={"level": [None, level.name], "expiresAt": [None, expires_at]})
     return Issued(credential, secret)
 

@@ -30,7 +30,8 @@ async def first_start(foundation: Foundation, passwords: Passwords) -> str | Non
         await work.add(account)
         # The platform's own account is not held to what tenants get by default.
         await work.execute(
-            "INSERT INTO quota_counter VALUES ('account', $1, $2, 0, true, NULL)",
+            "INSERT INTO quota_counter (scope_kind, scope_id, key, charged, explicit)"
+            " VALUES ('account', $1, $2, 0, true)",
             account.id,
             Key.ORGANIZATIONS.value,
         )
@@ -45,6 +46,7 @@ async def first_start(foundation: Foundation, passwords: Passwords) -> str | Non
             created_at=work.now,
         )
         await work.add(user)
+        work.charge(Key.USERS, 1, place)
         work.concerns(user.id)
         work.record(changes={"name": [None, NAME], "platformAdmin": [None, True]})
     return None if given else password

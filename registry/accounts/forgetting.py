@@ -7,6 +7,8 @@ them sealed under a key of theirs, which is thrown away here. Entries, numbers a
 from typing import Any
 from uuid import UUID
 
+from policies.quotas import Key
+from registry.accounts.credentials import CredentialKind
 from registry.accounts.managing import LastAdministrator, no_such_user, require_managed
 from registry.accounts.tables import User
 from registry.actors import ActorKind
@@ -17,7 +19,7 @@ from registry.work import Work
 
 ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('forget_user'))"
 FIND = """
-    SELECT u.id, u.name, u.account_id, u.owner, u.platform_admin, a.name AS account_name
+    SELECT u.id, u.name, u.account_id, u.owner, u.platform_admin, u.forgotten_at, a.name AS account_name
     FROM users u JOIN account a ON a.id = u.account_id WHERE u.name = $1 FOR UPDATE OF u
 """
 ANOTHER = """
@@ -26,7 +28,7 @@ ANOTHER = """
 """
 UNMAKE = """
     UPDATE users SET name = $2, password_hash = NULL, owner = false, platform_admin = false, suspended_at = $3,
-        generation = generation + 1 WHERE id = $1 RETURNING *
+        forgotten_at = coalesce(forgotten_at, $3), generation = generation + 1 WHERE id = $1 RETURNING *
 """
 ERASE = """
     INSERT INTO audit_subject (subject, wrapped, erased_at) VALUES ($1, NULL, $2)
@@ -54,12 +56,14 @@ async def forget_user(work: Work, name: str) -> User:
     if work.actor.kind is not ActorKind.SYSTEM:  # the operator at the machine needs no right but access to it
         await require_managed(work, row)
     await _check_not_last(work, row)
-    taken = {"credentials": await work.execute("DELETE FROM credential WHERE user_id = $1", row["id"])}
+    place = Place("account", row["account_name"], account_id=row["account_id"])
+    taken = {"credentials": await _take_credentials(work, place, row["id"])}
     for table in PERMISSIONS:
         taken[table] = await work.execute(f"DELETE FROM {table} WHERE user_id = $1", row["id"])
     user = await work.fetchrow(UNMAKE, row["id"], forgotten_name(row["id"]), work.now)
     await work.execute(ERASE, subject_of_user(row["id"]), work.now)
-    place = Place("account", row["account_name"], account_id=row["account_id"])
+    if row["forgotten_at"] is None:
+        work.charge(Key.USERS, -1, place)
     work.record(place=place, changes={field: [count, 0] for field, count in taken.items()})
     assert user is not None  # noqa: S101
     return User(**{field: user[field] for field in User.model_fields})
@@ -79,6 +83,13 @@ async def forget_strangers(work: Work, before: str) -> int:
 def forgotten_name(user: UUID) -> str:
     """The end of the id, which is random; its beginning is the time."""
     return f"forgotten-{user.hex[-12:]}"
+
+
+async def _take_credentials(work: Work, place: Place, user: UUID) -> int:
+    gone = await work.fetch("DELETE FROM credential WHERE user_id = $1 RETURNING kind, revoked_at", user)
+    counted = [row for row in gone if row["kind"] == CredentialKind.ACCESS_KEY and row["revoked_at"] is None]
+    work.charge(Key.ACCESS_TOKENS, -len(counted), place)
+    return len(gone)
 
 
 async def _check_not_last(work: Work, row: Any) -> None:

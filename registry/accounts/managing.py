@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 
 from policies import naming
+from policies.quotas import Key
 from registry.access import finding
 from registry.accounts.credentials import confirm_identity
 from registry.accounts.passwords import Passwords, PasswordTooWeak
@@ -160,6 +161,7 @@ async def _add_user(work: Work, passwords: Passwords, place: Place, name: str, p
         created_by=work.actor.user_id,
     )
     await _insert(work, user, f"The user name '{name}' is taken in this installation; choose another.", ["name"])
+    work.charge(Key.USERS, 1, place)
     work.concerns(user.id)
     work.record(place=place, changes={"name": [None, name], "owner": [None, owner]})
     return user

@@ -36,6 +36,7 @@ class User(SQLModel, table=True):
     created_at: datetime = moment()
     created_by: UUID | None = None
     suspended_at: datetime | None = moment(nullable=True)
+    forgotten_at: datetime | None = moment(nullable=True)
 
 
 class Credential(SQLModel, table=True):

@@ -10,7 +10,7 @@ from registry.access import finding
 from registry.errors import Conflict, Invalid
 from registry.organizations.tables import Organization
 from registry.places import Place
-from registry.quotas import reserving
+from registry.quotas import charging
 from registry.work import Work
 
 
@@ -46,7 +46,7 @@ async def found(work: Work, name: str, account: str | None = None) -> Organizati
             f"The organization name '{name}' is taken in this installation; choose another.", path=["name"]
         ) from None
     place = Place("organization", name, True, owner.id, organization.id)
-    await reserving.charge(work, Key.ORGANIZATIONS, 1, place)
+    work.charge(Key.ORGANIZATIONS, 1, place)
     work.record(place=place, changes={"name": [None, name]})
     return organization
 
@@ -64,8 +64,8 @@ async def dissolve(work: Work, name: str) -> Organization:
             f"{'repository' if repositories == 1 else 'repositories'}; delete them first.",
             repositories=repositories,
         )
-    await work.execute("DELETE FROM quota_counter WHERE scope_kind = 'organization' AND scope_id = $1", place.id)
-    await reserving.charge(work, Key.ORGANIZATIONS, -1, place)
+    work.charge(Key.ORGANIZATIONS, -1, place)
+    await charging.forget(work, place)
     await work.execute("DELETE FROM organization WHERE id = $1", place.id)
     work.record(changes={"name": [name, None]})
     return read_organization(row)

@@ -48,6 +48,9 @@ class Call:
     def begin(self) -> Work:
         return self.foundation.begin(self.actor, self.origin)
 
+    def promise(self) -> Work:
+        return self.foundation.promise(self.actor, self.origin)
+
     def glance(self) -> Work:
         return self.foundation.glance(self.actor, self.origin)
 

@@ -31,7 +31,7 @@ async def post(call: Call) -> Response:
     algorithm = call.query("digest-algorithm") or "sha256"
     hasher(algorithm)
     whole = _one_digest(digests) if digests else None
-    async with call.begin() as work:
+    async with call.promise() as work:
         work.attempt("image.push", call.name)
         place = await creating.ensure(work, *call.spot)
         upload = await uploading.start(work, place, call.length if whole else None, algorithm)
@@ -65,7 +65,7 @@ async def get(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     upload = _upload(call)
-    async with call.begin() as work:
+    async with call.promise() as work:
         place = await finding.repository(work, *call.spot)
         work.require("push", place)
         await uploading.cancel(work, place, upload)

@@ -1,148 +1,66 @@
-"""Charging what a change adds, in the transaction of that change.
+"""Bytes on their way: held before they move, settled when their blob is linked, given back when they never arrive.
 
-`charge` refuses before anything is done; bytes are held before they move (`hold`) and settled when their blob is
-linked (`settle`). A negative amount gives back and is never refused. Every charge of a key goes through here.
+A hold counts against every limit above it from the moment it is made. Settling touches no counter: what was held
+beyond what is new goes into a queue of refunds, which the janitor takes off (`apply_refunds`), or earlier who needs the
+room. So the counters that everybody needs are never locked while a commit waits for the disk.
 """
 
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any
-from uuid import UUID
 
 from policies import quotas
 from policies.quotas import Key
-from registry.errors import QuotaExceeded
+from registry.actors import SYSTEM, Origin
+from registry.dues import Line, dues_of
 from registry.places import Place
-from registry.settings import Settings
-from registry.work import Work
+from registry.quotas import charging
+from registry.work import Foundation, Work
 
-CHARGE = "SELECT * FROM quota_charge($1, $2, $3, $4, $5)"
-LEFT = """
-    SELECT min(CASE WHEN explicit THEN hard WHEN scope_kind = 'organization' THEN $3::bigint END - charged)
-    FROM quota_counter
-    WHERE key = 'STORAGE_BYTES'
-        AND (scope_kind = 'organization' AND scope_id = $1 OR scope_kind = 'account' AND scope_id = $2)
-"""
-LINK = """
-    INSERT INTO organization_blob AS b (organization_id, digest, size, links, first_at) VALUES ($1, $2, $3, 1, $4)
-    ON CONFLICT (organization_id, digest) DO UPDATE SET links = b.links + 1
-    RETURNING b.links = 1
-"""
-UNLINK = """
-    WITH gone AS (SELECT digest, count(*) AS links FROM unnest($2::text[]) AS digest GROUP BY digest),
-    locked AS (
-        SELECT digest FROM organization_blob WHERE organization_id = $1 AND digest = ANY($2)
-        ORDER BY digest FOR UPDATE),
-    left_over AS (
-        UPDATE organization_blob b SET links = b.links - gone.links FROM gone JOIN locked USING (digest)
-        WHERE b.organization_id = $1 AND b.digest = gone.digest RETURNING b.digest, b.links, b.size)
-    SELECT digest, size FROM left_over WHERE links <= 0
-"""
-NAMES = {
-    "account": "SELECT name FROM account WHERE id = $1",
-    "organization": "SELECT name FROM organization WHERE id = $1",
-    "repository": "SELECT o.name || '/' || r.name FROM repository r JOIN organization o ON o.id = r.organization_id"
-    " WHERE r.id = $1",
-}
-DROP = "DELETE FROM organization_blob WHERE organization_id = $1 AND digest = ANY($2::text[])"
+RESERVE = "SELECT * FROM quota_reserve($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+SETTLE = "SELECT quota_settle($1, $2, $3, $4, $5, $6, $7, $8)"
+REFUNDED = "SELECT DISTINCT scope_kind, scope_id, key FROM quota_refund LIMIT 1000"
+APPLY = "SELECT quota_apply($1, $2, $3, $4)"
 
 
-async def charge(work: Work, key: Key, amount: int, place: Place) -> None:
-    """Charges each scope of the key that the place lies in, or none of them: then it raises `QuotaExceeded`."""
-    await charge_all(work, key, [(place, amount)])
-
-
-async def charge_all(work: Work, key: Key, changes: Iterable[tuple[Place, int]]) -> None:
-    """Charges several places as one. Of all of them the leaves come first: one place after another would lock an
-    account before the next organization, and could wait in a circle with who charges that organization."""
-    sums: Counter[tuple[int, UUID, str]] = Counter()
-    for place, amount in changes:
-        for kind, scope in _scopes(key, place):
-            sums[quotas.SCOPES[key].index(kind), scope, kind] += amount
-    lines = [(kind, scope, amount) for (_, scope, kind), amount in sorted(sums.items()) if amount]
-    if not lines:
-        return
-    kinds, scopes, amounts = zip(*lines, strict=True)
-    defaults = [default_limit(work.settings, key, kind) for kind in kinds]
-    row = await work.fetchrow(CHARGE, kinds, scopes, [key.value] * len(lines), amounts, defaults)
-    if row is not None:
-        raise await _exceeded(work, key, row)
-
-
-async def hold(work: Work, amount: int, place: Place) -> None:
+def hold(work: Work, amount: int, place: Place) -> None:
     """Holds bytes that are about to move; whoever holds writes the amount down (`upload.held`)."""
-    await charge(work, Key.STORAGE_BYTES, amount, place)
+    work.charge(Key.STORAGE_BYTES, amount, place)
+    work.dues.held += amount
 
 
 async def hold_window(work: Work, held: int, needed: int, place: Place) -> int:
     """Holds as much as is wise for an upload that does not say its length, and returns it.
 
-    Raises `QuotaExceeded` when not even the bytes that are needed now have room.
+    Raises `QuotaExceeded` when not even the bytes that are needed now have room; the Work must then be left.
     """
-    left = await work.fetchval(
-        LEFT,
-        place.organization_id,
-        place.account_id,
-        default_limit(work.settings, Key.STORAGE_BYTES, "organization"),
-    )
-    window = quotas.next_window(held, needed, left)
-    try:
-        await hold(work, window, place)
-    except QuotaExceeded:
-        # Another upload took the room between the look and the hold.
-        window = needed
-        await hold(work, window, place)
-    return window
+    wanted = max(needed, quotas.next_window(held))
+    return await reserve(work, Key.STORAGE_BYTES, place, wanted, needed, share=quotas.WINDOW_SHARE, least=0)
 
 
-async def link(work: Work, digest: str, size: int, place: Place) -> int:
-    """One more repository of the organization holds this digest; returns the bytes that are new to it."""
-    new = await work.fetchval(LINK, place.organization_id, digest, size, work.now)
-    return size if new else 0
+async def reserve(work: Work, key: Key, place: Place, wanted: int, needed: int, *, share: int, least: int) -> int:
+    """Charges at once what is wanted, or less where that would be more than a share of what is left and more than the
+    least, but always what is needed; returns it. Raises as `hold_window`."""
+    dues = dues_of(key, place)
+    period = quotas.period_of(key, work.now)
+    defaults = [charging.default_limit(work.settings, key, due.kind) for due in dues]
+    kinds, ids = [due.kind for due in dues], [due.scope for due in dues]
+    granted, *rows = await work.fetch(RESERVE, kinds, ids, key.value, period, defaults, wanted, needed, share, least)
+    await charging.read_charged(work, [Line(due, place, granted["top"]) for due in dues], rows)
+    amount: int = granted["top"]
+    return amount
 
 
-async def unlink(work: Work, digests: Iterable[str], place: Place) -> int:
-    """Takes one link for each digest given and gives back what no repository of the organization holds any more.
-
-    Returns the bytes given back.
-    """
-    gone = await work.fetch(UNLINK, place.organization_id, list(digests))
-    freed: int = sum(row["size"] for row in gone)
-    if gone:
-        await work.execute(DROP, place.organization_id, [row["digest"] for row in gone])
-        await charge(work, Key.STORAGE_BYTES, -freed, place)
-    return freed
+async def settle(work: Work, place: Place, held: int, digest: str, size: int, *, fresh: bool) -> None:
+    """A blob that was held is linked: `fresh` if the repository did not hold it before. What was held beyond what is
+    new to each scope is given back."""
+    scope = place.repository_id, place.organization_id, place.account_id
+    await work.execute(SETTLE, *scope, held, fresh, digest, size, work.now)
 
 
-def default_limit(settings: Settings, key: Key, scope_kind: str) -> int | None:
-    """The limit of a scope that was never given one of its own; only a key's nearest scope has one."""
-    if scope_kind != quotas.SCOPES[key][0]:
-        return None
-    value: int | None = getattr(settings, f"quota_{key.value.lower()}")
-    return value
-
-
-def _scopes(key: Key, place: Place) -> Iterable[tuple[str, UUID]]:
-    ids = {
-        "repository": place.repository_id,
-        "organization": place.organization_id,
-        "account": place.account_id,
-    }
-    for kind in quotas.SCOPES[key]:
-        scope = ids[kind]
-        if scope is not None:
-            yield kind, scope
-
-
-async def _exceeded(work: Work, key: Key, row: Any) -> QuotaExceeded:
-    kind, scope = row["at_kind"], row["at_id"]
-    name = await work.fetchval(NAMES[kind], scope)
-    limit, used, requested = row["at_hard"], row["at_charged"], row["at_requested"]
-    return QuotaExceeded(
-        quotas.exceeded(key, f"{kind} '{name}'", limit, used, requested),
-        key=key.value,
-        scope=f"{kind} '{name}'",
-        limit=limit,
-        used=used,
-        requested=requested,
-    )
+async def apply_refunds(foundation: Foundation) -> None:
+    """Takes off what has been given back, a counter at a time; any server may do this at any time."""
+    async with foundation.glance(SYSTEM, Origin()) as work:
+        rows: list[Any] = await work.fetch(REFUNDED)
+    for row in rows:
+        default = charging.default_limit(foundation.settings, Key(row["key"]), row["scope_kind"])
+        async with foundation.promise(SYSTEM, Origin()) as work:
+            await work.execute(APPLY, row["scope_kind"], row["scope_id"], row["key"], default)

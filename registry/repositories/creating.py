@@ -11,7 +11,6 @@ from registry.access import finding
 from registry.deciding import PlaceNotFound
 from registry.errors import Conflict, Invalid
 from registry.places import Place
-from registry.quotas import reserving
 from registry.repositories.tables import Repository
 from registry.work import Work
 
@@ -117,7 +116,7 @@ async def _create(
         updated_at=work.now,
     )
     await _insert(work, place, repository)
-    await reserving.charge(work, Key.REPOSITORIES, 1, place)
+    work.charge(Key.REPOSITORIES, 1, place)
     made = replace(place, kind="repository", name=f"{organization}/{name}", repository_id=repository.id)
     work.also("repository.create", made, {"name": [None, name], "visibility": [None, visibility]})
     return repository

@@ -1,7 +1,7 @@
 """Taking things out: a manifest with its tags, the link to a blob, a whole repository.
 
-Quota returns at once, in the same transaction. Bytes of blobs stay in the store until nothing links to them and a
-collector takes them.
+Quota returns at once, in the same transaction: with a manifest goes what no other manifest of its repository needs.
+Bytes of blobs stay in the store until nothing links to them and a collector takes them.
 """
 
 from policies.quotas import Key
@@ -9,7 +9,7 @@ from registry.access import finding
 from registry.errors import Conflict, NotFound
 from registry.oci.digest import Digest
 from registry.places import Place
-from registry.quotas import reserving
+from registry.quotas import charging
 from registry.repositories.creating import read_repository
 from registry.repositories.tables import Repository
 from registry.work import Work
@@ -20,15 +20,28 @@ UNLINK = """
     RETURNING (SELECT size FROM blob WHERE digest = $2) AS size
 """
 USED = "SELECT manifest_digest FROM manifest_part WHERE repository_id = $1 AND digest = $2 AND kind = 'BLOB' LIMIT 1"
+# Layers and config of a manifest, locked: whoever pushes another that needs them has done so, or finds them gone.
+PARTS = """
+    SELECT rb.digest FROM manifest_part p JOIN repository_blob rb USING (repository_id, digest)
+    WHERE p.repository_id = $1 AND p.manifest_digest = $2 AND p.kind = 'BLOB' ORDER BY rb.digest FOR UPDATE OF rb
+"""
+UNLINK_UNUSED = """
+    DELETE FROM repository_blob rb USING blob b WHERE rb.repository_id = $1 AND rb.digest = ANY($2::text[])
+        AND b.digest = rb.digest AND NOT EXISTS (
+            SELECT FROM manifest_part p WHERE p.repository_id = $1 AND p.digest = rb.digest AND p.kind = 'BLOB')
+    RETURNING rb.digest, b.size
+"""
 # What is given back is what goes in this statement: of what another change takes out or adds to at this moment, a
 # look beforehand would tell wrongly.
 EMPTY = """
     WITH blobs AS (DELETE FROM repository_blob WHERE repository_id = $1 RETURNING digest),
     manifests AS (DELETE FROM manifest WHERE repository_id = $1 RETURNING digest),
-    uploads AS (DELETE FROM upload WHERE repository_id = $1 RETURNING held)
+    uploads AS (DELETE FROM upload WHERE repository_id = $1 RETURNING held),
+    shares AS (DELETE FROM share WHERE repository_id = $1 RETURNING 1)
     SELECT (SELECT coalesce(array_agg(digest), '{}') FROM blobs)
         || (SELECT coalesce(array_agg(digest), '{}') FROM manifests) AS digests,
-        (SELECT coalesce(sum(held), 0)::bigint FROM uploads) AS held
+        (SELECT coalesce(sum(held), 0)::bigint FROM uploads) AS held,
+        (SELECT count(*) FROM shares) AS shares
 """
 
 
@@ -58,12 +71,15 @@ async def delete_manifest(work: Work, place: Place, digest: Digest) -> None:
     if manifest is None:
         raise ManifestUnknown(f"Repository '{place.name}' has no manifest {digest}.")
     tags = await work.fetch("DELETE FROM tag WHERE repository_id = $1 AND digest = $2 RETURNING name", place.id, digest)
+    parts = [row["digest"] for row in await work.fetch(PARTS, place.id, digest)]
     await work.execute("DELETE FROM manifest WHERE repository_id = $1 AND digest = $2", place.id, digest)
-    await reserving.unlink(work, [digest], place)
+    unused = await work.fetch(UNLINK_UNUSED, place.id, parts) if parts else []
+    gone = [(digest, manifest["size"]), *((row["digest"], row["size"]) for row in unused)]
+    freed = await charging.unlink(work, gone, place)
     names = [row["name"] for row in tags]
     await work.execute("DELETE FROM pull_count WHERE repository_id = $1 AND tag = ANY($2::text[])", place.id, names)
-    await reserving.charge(work, Key.TAGS, -len(names), place)
-    changes = {"digest": [digest, None], "tags": [names, []]}
+    work.charge(Key.TAGS, -len(names), place)
+    changes = {"digest": [digest, None], "tags": [names, []], "freedBytes": [None, freed]}
     work.record(changes=changes, media_type=manifest["media_type"], size=manifest["size"])
 
 
@@ -78,7 +94,7 @@ async def delete_blob(work: Work, place: Place, digest: Digest) -> None:
     # Asked after the row is locked: a manifest that is being pushed holds the row, so one of the two sees the other.
     if user := await work.fetchval(USED, place.id, digest):
         raise BlobInUse(f"Manifest {user} in repository '{place.name}' needs this blob; delete the manifest first.")
-    await reserving.unlink(work, [digest], place)
+    await charging.unlink(work, [(digest, gone["size"])], place)
     work.record(changes={"digest": [digest, None]}, size=gone["size"])
 
 
@@ -89,16 +105,15 @@ async def delete_repository(work: Work, place: Place, confirm: str | None = None
     if confirm is not None and confirm not in {place.name, place.name.partition("/")[2]}:
         raise NameNotConfirmed(f"To delete repository '{place.name}', repeat its name.", path=["confirm"])
     row = await finding.lock(work, place)
-    # Keys in the order of a first push, so that the two never wait for each other in a circle.
-    await reserving.charge(work, Key.REPOSITORIES, -1, place)
     tags = await work.execute("DELETE FROM tag WHERE repository_id = $1", place.id)
     gone = await work.fetchrow(EMPTY, place.id)
     assert gone is not None  # noqa: S101
     await work.execute("DELETE FROM pull_count WHERE repository_id = $1", place.id)
     await work.execute("DELETE FROM repository WHERE id = $1", place.id)
-    freed = await reserving.unlink(work, gone["digests"], place)
-    await reserving.charge(work, Key.STORAGE_BYTES, -gone["held"], place)
-    await reserving.charge(work, Key.TAGS, -tags, place)
-    await work.execute("DELETE FROM quota_counter WHERE scope_kind = 'repository' AND scope_id = $1", place.id)
+    freed = await charging.unlink(work, [(digest, 0) for digest in gone["digests"]], place)
+    charging.charge_storage(work, place, at_repository=0, above=-gone["held"])
+    for key, count in ((Key.REPOSITORIES, 1), (Key.TAGS, tags), (Key.SHARES, gone["shares"])):
+        work.charge(key, -count, place)
+    await charging.forget(work, place)
     work.record(changes={"name": [place.name, None], "tags": [tags, 0], "sizeBytes": [freed, 0]})
     return read_repository(row)

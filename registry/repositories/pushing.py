@@ -7,7 +7,6 @@ but the tag; a moved tag leaves the manifest it pointed at where it is, to be pu
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policies.quotas import Key
 from registry.errors import Invalid
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest, digest_of, looks_like_digest, parse_digest
@@ -15,7 +14,7 @@ from registry.oci.errors import DigestInvalid, ManifestInvalid
 from registry.oci.manifest import Manifest, parse
 from registry.oci.reference import check_tag
 from registry.places import Place
-from registry.quotas import reserving
+from registry.quotas import charging
 from registry.repositories import creating, tagging
 from registry.repositories.tables import Manifest as Row
 from registry.work import Work
@@ -162,8 +161,7 @@ async def _store(work: Work, place: Place, manifest: Manifest, digest: Digest, t
     parts |= {part.digest: "BLOB" for part in manifest.needed_blobs}
     if parts:
         await work.execute(PARTS, place.id, digest, list(parts), list(parts.values()))
-    new = await reserving.link(work, digest, size, place)
-    await reserving.charge(work, Key.STORAGE_BYTES, new, place)
+    await charging.link(work, digest, size, place)
 
 
 def _digests(parts: Sequence[Descriptor]) -> list[str]:

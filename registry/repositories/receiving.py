@@ -90,7 +90,7 @@ class Receiver:
         """A transaction for a claim. When its length is refused, what came before it goes too; where nothing did, the
         upload stays, so that who repeats the request is refused for the same reason."""
         try:
-            async with self._begin() as work:
+            async with self._promise() as work:
                 yield work
         except (QuotaExceeded, BlobTooLarge):
             await self._forget(incoming, even_empty=False)
@@ -168,17 +168,17 @@ class Receiver:
         return now
 
     async def _renew(self, mine: Claim) -> None:
-        async with self._begin() as work:
+        async with self._promise() as work:
             await uploading.renew(work, mine)
 
     async def _hold_window(self, mine: Claim, until: int) -> Claim:
-        async with self._begin() as work:
+        async with self._promise() as work:
             work.attempt("image.push", mine.place.name, place=mine.place)
             return await uploading.hold_window(work, mine, until)
 
     async def _advance(self, mine: Claim, staging: Staging) -> int:
         received = await staging.pause()
-        async with self._begin() as work:
+        async with self._promise() as work:
             await uploading.advance(work, mine, received)
         return received
 
@@ -193,21 +193,21 @@ class Receiver:
 
     async def _release(self, mine: Claim, error: BaseException) -> None:
         """Lets the upload stand where it stood, and puts it on the books that what came was refused."""
-        async with self._begin() as work:
+        async with self._promise() as work:
             work.attempt("image.push", mine.place.name, place=mine.place)
             await uploading.advance(work, mine, mine.received)
         if isinstance(error, Refusal):
             await work.refused(error)
 
     async def _discard(self, mine: Claim) -> None:
-        async with self._begin() as work:
+        async with self._promise() as work:
             await uploading.drop(work, mine)
         await self.foundation.blobs.discard_upload(mine.upload)
 
     async def _forget(self, incoming: Incoming, *, even_empty: bool = True) -> None:
         """Ends the upload, unless it has ended or another request moves it."""
         with suppress(UploadUnknown, UploadBusy):
-            async with self._begin() as work:
+            async with self._promise() as work:
                 place = await finding.repository(work, incoming.organization, incoming.repository)
                 if not even_empty and not await uploading.progress(work, place, incoming.upload):
                     return
@@ -227,3 +227,6 @@ class Receiver:
 
     def _begin(self) -> Work:
         return self.foundation.begin(self.actor, self.origin)
+
+    def _promise(self) -> Work:
+        return self.foundation.promise(self.actor, self.origin)

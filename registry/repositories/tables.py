@@ -50,7 +50,7 @@ class Blob(SQLModel, table=True):
 
 class RepositoryBlob(SQLModel, table=True):
     __tablename__ = "repository_blob"
-    __table_args__ = (Index("repository_blob_digest", "digest"),)
+    __table_args__ = (Index("repository_blob_digest", "digest"), Index("repository_blob_linked", "linked_at"))
 
     repository_id: UUID = Field(foreign_key="repository.id", primary_key=True, ondelete="CASCADE")
     digest: str = text(primary_key=True, foreign_key="blob.digest")
@@ -117,10 +117,17 @@ class Tag(SQLModel, table=True):
 
 
 class Upload(SQLModel, table=True):
-    """A blob on its way. One request at a time may move it: `lease` names the one that does, until `leased_until`."""
+    """A blob on its way. One request at a time may move it: `lease` names the one that does, until `leased_until`.
+
+    `held` bytes of the quota are its own, until `held_until` or for as long as it is moved.
+    """
 
     __tablename__ = "upload"
-    __table_args__ = (Index("upload_expiry", "expires_at"), Index("upload_user", "user_id"))
+    __table_args__ = (
+        Index("upload_expiry", "expires_at"),
+        Index("upload_user", "user_id"),
+        Index("upload_held", "held_until", postgresql_where="held > 0"),
+    )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     repository_id: UUID = Field(foreign_key="repository.id", ondelete="CASCADE", index=True)
@@ -132,6 +139,8 @@ class Upload(SQLModel, table=True):
     leased_until: datetime | None = moment(nullable=True)
     started_at: datetime = moment()
     expires_at: datetime = moment()
+    client: str | None = text(nullable=True)
+    held_until: datetime = moment()
 
 
 class PullCount(SQLModel, table=True):

@@ -8,7 +8,6 @@ from registry.access import finding
 from registry.errors import Conflict, NotFound
 from registry.oci.reference import check_tag
 from registry.places import Place
-from registry.quotas import reserving
 from registry.work import Work
 
 # The tag is locked and read as a source of the rows to insert: read only in RETURNING, it would be the new one already.
@@ -50,7 +49,7 @@ async def point(
     """
     before: dict[str, str | None] = {}
     fresh = 0
-    # Rows in one order and the count last: pushes of several tags never wait for each other in a circle.
+    # Rows in one order: pushes of several tags never wait for each other in a circle.
     for tag in sorted(tags):
         row = await work.fetchrow(POINT, place.id, tag, digest, work.now, work.actor.user_id, override)
         if row is None:
@@ -60,7 +59,7 @@ async def point(
             )
         before[tag] = row["before"]
         fresh += row["fresh"]
-    await reserving.charge(work, Key.TAGS, fresh, place)
+    work.charge(Key.TAGS, fresh, place)
     return before
 
 
@@ -90,7 +89,7 @@ async def untag(work: Work, place: Place, name: str) -> Tagged:
     if digest is None:
         raise absent(place, name)
     await work.execute("DELETE FROM pull_count WHERE repository_id = $1 AND tag = $2", place.id, name)
-    await reserving.charge(work, Key.TAGS, -1, place)
+    work.charge(Key.TAGS, -1, place)
     work.record(digest=digest, changes={"digest": [digest, None]})
     return Tagged(name, digest)
 

@@ -3,6 +3,9 @@
 Bytes move between two short transactions, never inside one: `claim` leases the upload to one request and holds the
 bytes that were announced, `advance` writes down how far it came, `finish` makes the blob visible. A request that dies
 leaves the row at the last offset that is surely on disk; the next one goes on from there.
+
+What an upload holds of the quota, it holds for a quarter of an hour after it was last moved: an upload that was
+abandoned takes nobody's room, and may still be taken up again where there is room by then.
 """
 
 from dataclasses import dataclass, replace
@@ -10,44 +13,59 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from policies.quotas import Key
 from registry.errors import Conflict, Invalid, NotFound
 from registry.identifiers import new_id
 from registry.oci.digest import Digest
 from registry.places import Place
-from registry.quotas import reserving
+from registry.quotas import charging, reserving
 from registry.work import Work
 
-LEASE = timedelta(seconds=60)
+LEASE, HELD_FOR = timedelta(seconds=60), timedelta(minutes=15)
 MOST_UPLOADS_OF_ONE = 500
 
 START = """
-    INSERT INTO upload (id, repository_id, user_id, received, algorithm, held, started_at, expires_at)
-    SELECT $1, $2, $3, 0, $4, $5, $6, $7 WHERE (SELECT count(*) FROM upload WHERE user_id = $3) < $8
+    INSERT INTO upload
+        (id, repository_id, user_id, received, algorithm, held, started_at, expires_at, held_until, client)
+    SELECT $1, $2, $3, 0, $4, $5, $6, $7, $9, $10 WHERE (SELECT count(*) FROM upload WHERE user_id = $3) < $8
     RETURNING id
 """
 CLAIM = """
-    UPDATE upload SET lease = $3, leased_until = $4, expires_at = $6
+    UPDATE upload SET lease = $3, leased_until = $4, expires_at = $6, held_until = $8
     WHERE id = $1 AND repository_id = $2 AND user_id IS NOT DISTINCT FROM $7 AND expires_at > $5
         AND (lease IS NULL OR leased_until <= $5)
     RETURNING *
 """
 ADVANCE = """
-    UPDATE upload u SET received = $3, held = $3, lease = NULL, leased_until = NULL
+    UPDATE upload u SET received = $3, held = least(before.held, $3), lease = NULL, leased_until = NULL, held_until = $4
     FROM (SELECT id, held FROM upload WHERE id = $1 AND lease = $2 FOR UPDATE) AS before
-    WHERE u.id = before.id RETURNING before.held
+    WHERE u.id = before.id RETURNING quota_give_back($5, $6, $7, before.held - $3)
 """
 # The repository is held before its upload, as where a repository is deleted.
 END = """
     WITH here AS (SELECT id FROM repository WHERE id = $3 FOR KEY SHARE)
     DELETE FROM upload u USING here WHERE u.repository_id = here.id AND u.id = $1 AND u.lease = $2 RETURNING u.held
 """
+DROP = END.replace("u.held", "quota_give_back($3, $4, $5, u.held)")
 RENEW = "UPDATE upload SET leased_until = $3 WHERE id = $1 AND lease = $2"
 HOLD = "UPDATE upload SET held = $3 WHERE id = $1 AND lease = $2"
-NEW_BLOB = "INSERT INTO blob (digest, size, stored_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+# Whether the repository did not hold it before. Linking it again keeps it for another while.
 LINK = """
-    INSERT INTO repository_blob (repository_id, digest, linked_at) VALUES ($1, $2, $3)
-    ON CONFLICT DO NOTHING RETURNING digest
+    INSERT INTO repository_blob AS rb (repository_id, digest, linked_at) VALUES ($1, $2, $3)
+    ON CONFLICT (repository_id, digest) DO UPDATE SET linked_at = $3 RETURNING rb.xmax = 0
+"""
+STORE = f"WITH stored AS (INSERT INTO blob VALUES ($2, $4, $3) ON CONFLICT DO NOTHING) {LINK}"
+EXPIRE = """
+    DELETE FROM upload u USING repository r, organization o WHERE u.id IN (
+        SELECT id FROM upload WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+        AND r.id = u.repository_id AND o.id = r.organization_id
+    RETURNING u.id, quota_give_back(r.id, o.id, o.account_id, u.held)
+"""
+RELEASE = """
+    UPDATE upload u SET held = 0 FROM repository r, organization o, (
+        SELECT id, held FROM upload WHERE held > 0 AND held_until <= $1 AND (lease IS NULL OR leased_until <= $1)
+        ORDER BY held_until LIMIT $2 FOR UPDATE SKIP LOCKED) AS before
+    WHERE u.id = before.id AND r.id = u.repository_id AND o.id = r.organization_id
+    RETURNING quota_give_back(r.id, o.id, o.account_id, before.held)
 """
 # A blob is only offered for mounting from where the actor may pull it: its row is asked for by that repository.
 SOURCE = """
@@ -94,11 +112,21 @@ async def start(work: Work, place: Place, length: int | None, algorithm: str) ->
     check_size(work, held)
     expires = work.later(hours=work.settings.upload_hours)
     upload: UUID | None = await work.fetchval(
-        START, new_id(), place.id, work.actor.user_id, algorithm, held, work.now, expires, MOST_UPLOADS_OF_ONE
+        START,
+        new_id(),
+        place.id,
+        work.actor.user_id,
+        algorithm,
+        held,
+        work.now,
+        expires,
+        MOST_UPLOADS_OF_ONE,
+        work.now + HELD_FOR,
+        work.origin.client,
     )
     if upload is None:
         raise TooManyUploads(f"You have {MOST_UPLOADS_OF_ONE} unfinished uploads; finish or cancel some of them first.")
-    await reserving.hold(work, held, place)
+    reserving.hold(work, held, place)
     return upload
 
 
@@ -117,6 +145,7 @@ async def claim(work: Work, place: Place, upload: UUID, length: int | None) -> C
         work.now,
         work.later(hours=work.settings.upload_hours),
         work.actor.user_id,
+        work.now + HELD_FOR,
     )
     if row is None:
         raise await _not_claimed(work, place, upload)
@@ -131,7 +160,7 @@ async def hold_more(work: Work, mine: Claim, until: int) -> Claim:
     if missing <= 0:
         return mine
     await work.execute(HOLD, mine.upload, mine.lease, until)
-    await reserving.hold(work, missing, mine.place)
+    reserving.hold(work, missing, mine.place)
     return replace(mine, held=until)
 
 
@@ -158,10 +187,11 @@ async def advance(work: Work, mine: Claim, received: int) -> None:
 
     Raises `UploadUnknown` when the lease was lost meanwhile.
     """
-    held = await work.fetchval(ADVANCE, mine.upload, mine.lease, received)
-    if held is None:
+    given_back = await work.fetchval(
+        ADVANCE, mine.upload, mine.lease, received, work.now + HELD_FOR, *_scopes(mine.place)
+    )
+    if given_back is None:
         raise unknown()
-    await reserving.charge(work, Key.STORAGE_BYTES, received - held, mine.place)
 
 
 async def finish(work: Work, mine: Claim, digest: Digest, size: int) -> None:
@@ -172,9 +202,9 @@ async def finish(work: Work, mine: Claim, digest: Digest, size: int) -> None:
     held = await work.fetchval(END, mine.upload, mine.lease, mine.place.id)
     if held is None:
         raise unknown()
-    await work.execute(NEW_BLOB, digest, size, work.now)
-    new = await _link(work, mine.place, digest, size)
-    await reserving.charge(work, Key.STORAGE_BYTES, new - held, mine.place)
+    assert held >= size, "bytes are held before they move"  # noqa: S101
+    fresh = await work.fetchval(STORE, mine.place.id, digest, work.now, size)
+    await reserving.settle(work, mine.place, held, digest, size, fresh=fresh)
     _record(work, mine.place, digest, size, {})
 
 
@@ -185,9 +215,8 @@ async def cancel(work: Work, place: Place, upload: UUID) -> None:
 
 
 async def drop(work: Work, mine: Claim) -> None:
-    held = await work.fetchval(END, mine.upload, mine.lease, mine.place.id)
-    if held:
-        await reserving.charge(work, Key.STORAGE_BYTES, -held, mine.place)
+    """Ends an upload and gives back what it held, unless the lease was lost."""
+    await work.execute(DROP, mine.upload, mine.lease, *_scopes(mine.place))
 
 
 async def progress(work: Work, place: Place, upload: UUID) -> int:
@@ -211,25 +240,21 @@ async def mount(work: Work, source: Place, target: Place, digest: Digest) -> boo
     size = await work.fetchval(SOURCE, source.id, digest)
     if size is None:
         return False
-    await reserving.charge(work, Key.STORAGE_BYTES, await _link(work, target, digest, size), target)
+    if await work.fetchval(LINK, target.id, digest, work.now):
+        await charging.link(work, digest, size, target)
     _record(work, target, digest, size, {"mountedFrom": [None, source.name]})
     return True
 
 
 async def expire(work: Work, limit: int = 100) -> list[UUID]:
     """Ends uploads past their time and gives back what they held; returns those whose bytes can go."""
-    rows: list[Any] = await work.fetch(
-        "DELETE FROM upload u USING repository r, organization o WHERE u.id IN ("
-        " SELECT id FROM upload WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)"
-        " AND r.id = u.repository_id AND o.id = r.organization_id"
-        " RETURNING u.id, u.held, o.id AS organization_id, o.account_id",
-        work.now,
-        limit,
-    )
-    places = (Place("organization", "", True, row["account_id"], row["organization_id"]) for row in rows)
-    held = (-row["held"] for row in rows)
-    await reserving.charge_all(work, Key.STORAGE_BYTES, zip(places, held, strict=True))
+    rows: list[Any] = await work.fetch(EXPIRE, work.now, limit)
     return [row["id"] for row in rows]
+
+
+async def release(work: Work, limit: int = 1000) -> None:
+    """Gives back what uploads hold that nobody has moved for a while. They stay, and hold anew when they go on."""
+    await work.execute(RELEASE, work.now, limit)
 
 
 def check_size(work: Work, size: int) -> None:
@@ -253,11 +278,8 @@ def _record(work: Work, place: Place, digest: Digest, size: int, changes: dict[s
         work.also("blob.push", place, changes, digest=digest, size=size)
 
 
-async def _link(work: Work, place: Place, digest: Digest, size: int) -> int:
-    """Links a blob into a repository; returns the bytes that are new to the organization."""
-    if await work.fetchval(LINK, place.id, digest, work.now) is None:
-        return 0
-    return await reserving.link(work, digest, size, place)
+def _scopes(place: Place) -> tuple[UUID | None, UUID | None, UUID | None]:
+    return place.repository_id, place.organization_id, place.account_id
 
 
 async def _not_claimed(work: Work, place: Place, upload: UUID) -> NotFound | Conflict:

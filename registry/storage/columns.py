@@ -6,9 +6,9 @@ from sqlalchemy import BigInteger, DateTime, Text
 from sqlmodel import Field
 
 
-def moment(*, nullable: bool = False) -> Any:
+def moment(*, nullable: bool = False, **more: Any) -> Any:
     """An instant; always aware, always UTC when read back."""
-    return Field(default=None if nullable else ..., sa_type=DateTime(timezone=True), nullable=nullable)
+    return Field(default=None if nullable else ..., sa_type=DateTime(timezone=True), nullable=nullable, **more)
 
 
 def text(*, nullable: bool = False, default: Any = ..., **more: Any) -> Any:

@@ -8,38 +8,17 @@ One statement, so one snapshot: it holds at every instant, in the middle of any 
 import asyncpg
 
 DIFFERENCES = """
-WITH content AS (
+WITH counters AS (
+    SELECT format('%s %s %s', coalesce(o.scope_kind, q.scope_kind), coalesce(o.scope_id, q.scope_id),
+            coalesce(o.key, q.key)) AS at,
+        coalesce(q.charged, 0) AS charged, coalesce(o.content + o.held + o.refunded, 0) AS amount
+    FROM quota_owed() o FULL JOIN quota_counter q USING (scope_kind, scope_id, key)
+), content AS (
     SELECT repository_id, digest, size FROM repository_blob JOIN blob USING (digest)
     UNION ALL SELECT repository_id, digest, size FROM manifest
 ), held AS (
-    SELECT o.account_id, r.organization_id, digest, size, count(*) AS links
-    FROM content JOIN repository r ON r.id = repository_id JOIN organization o ON o.id = r.organization_id
-    GROUP BY o.account_id, r.organization_id, digest, size
-), bytes AS (
-    SELECT account_id, organization_id, size AS amount FROM held
-    UNION ALL
-    SELECT o.account_id, r.organization_id, u.held
-    FROM upload u JOIN repository r ON r.id = u.repository_id JOIN organization o ON o.id = r.organization_id
-), owed (kind, id, key, amount) AS (
-    SELECT 'account', account_id, 'ORGANIZATIONS', count(*) FROM organization GROUP BY account_id
-    UNION ALL
-    SELECT 'organization', organization_id, 'REPOSITORIES', count(*) FROM repository GROUP BY organization_id
-    UNION ALL
-    SELECT 'account', o.account_id, 'REPOSITORIES', count(*)
-    FROM repository r JOIN organization o ON o.id = r.organization_id GROUP BY o.account_id
-    UNION ALL
-    SELECT 'repository', repository_id, 'TAGS', count(*) FROM tag GROUP BY repository_id
-    UNION ALL
-    SELECT 'organization', r.organization_id, 'TAGS', count(*)
-    FROM tag t JOIN repository r ON r.id = t.repository_id GROUP BY r.organization_id
-    UNION ALL
-    SELECT 'organization', organization_id, 'STORAGE_BYTES', sum(amount) FROM bytes GROUP BY organization_id
-    UNION ALL
-    SELECT 'account', account_id, 'STORAGE_BYTES', sum(amount) FROM bytes GROUP BY account_id
-), counters AS (
-    SELECT format('%s %s %s', coalesce(o.kind, q.scope_kind), coalesce(o.id, q.scope_id), coalesce(o.key, q.key)) AS at,
-        coalesce(q.charged, 0) AS charged, coalesce(o.amount, 0) AS amount
-    FROM owed o FULL JOIN quota_counter q ON q.scope_kind = o.kind AND q.scope_id = o.id AND q.key = o.key
+    SELECT r.organization_id, digest, size, count(*) AS links
+    FROM content JOIN repository r ON r.id = repository_id GROUP BY r.organization_id, digest, size
 ), links AS (
     SELECT format('links of %s %s', coalesce(h.organization_id, b.organization_id), coalesce(h.digest, b.digest)) AS at,
         coalesce(b.links, 0) AS charged, coalesce(h.links, 0) AS amount

@@ -146,7 +146,7 @@ async def test_who_lost_an_upload_holds_no_more_for_it(ours: Household, system: 
         async with ours.begin() as work:
             await uploading.hold_window(work, slow, 200)
     async with ours.begin() as work:
-        await uploading.advance(work, quick, 600)
+        await uploading.advance(work, quick, 500)
 
 
 async def test_who_lost_an_upload_does_not_touch_its_bytes(ours: Household, system: System) -> None:

@@ -13,9 +13,17 @@ from tests.support.server import Server
 from tests.support.world import Person, Tenant
 
 COUNTED = {
-    "account": {"ORGANIZATIONS", "REPOSITORIES", "STORAGE_BYTES"},
-    "organization": {"REPOSITORIES", "TAGS", "STORAGE_BYTES"},
-    "repository": {"TAGS"},
+    "account": {
+        "ORGANIZATIONS",
+        "USERS",
+        "ACCESS_TOKENS",
+        "SHARES",
+        "TRIGGERS",
+        "REPOSITORIES",
+        "STORAGE_BYTES",
+    },
+    "organization": {"REPOSITORIES", "TAGS", "STORAGE_BYTES", "EGRESS_BYTES", "PULLS"},
+    "repository": {"TAGS", "STORAGE_BYTES"},
 }
 
 
@@ -109,7 +117,7 @@ async def test_a_limit_is_recorded_with_the_one_before(tidewaiter: Server, acme:
     [
         ("account", "TAGS", 1, "LIMIT_INVALID"),
         ("organization", "ORGANIZATIONS", 1, "LIMIT_INVALID"),
-        ("repository", "STORAGE_BYTES", 1, "LIMIT_INVALID"),
+        ("repository", "PULLS", 1, "LIMIT_INVALID"),
         ("organization", "STORAGE_BYTES", -1, "LIMIT_INVALID"),
         ("absent", "STORAGE_BYTES", 1, "NOT_FOUND"),
         ("two", "STORAGE_BYTES", 1, "LIMIT_INVALID"),

@@ -1,0 +1,153 @@
+"""Charging what a change adds, and giving back what it takes out.
+
+A verb only says what is due (`Work.charge`); all of it is charged in one statement when the change is complete, just
+before its commit (`settle_dues`, which every Work calls). So a change is charged whole or not at all, counters are
+locked for the shortest time and in one order, and no two changes ever wait for each other in a circle. Where there is
+no room, the change is rolled back and `QuotaExceeded` raised as the Work is left.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from policies import quotas
+from policies.quotas import Key
+from registry.dues import Due, Line
+from registry.errors import QuotaExceeded
+from registry.places import Place
+from registry.settings import Settings
+from registry.work import Work
+
+CHARGE = "SELECT * FROM quota_charge($1, $2, $3, $4, $5, $6)"
+LINK = """
+    INSERT INTO organization_blob AS b (organization_id, digest, size, links, first_at) VALUES ($1, $2, $3, 1, $4)
+    ON CONFLICT (organization_id, digest) DO UPDATE SET links = b.links + 1
+    RETURNING b.links = 1
+"""
+UNLINK = """
+    WITH gone AS (SELECT digest, count(*) AS links FROM unnest($2::text[]) AS digest GROUP BY digest),
+    locked AS (
+        SELECT digest FROM organization_blob WHERE organization_id = $1 AND digest = ANY($2)
+        ORDER BY digest FOR UPDATE),
+    left_over AS (
+        UPDATE organization_blob b SET links = b.links - gone.links FROM gone JOIN locked USING (digest)
+        WHERE b.organization_id = $1 AND b.digest = gone.digest RETURNING b.digest, b.links, b.size)
+    SELECT digest, size FROM left_over WHERE links <= 0
+"""
+DROP = "DELETE FROM organization_blob WHERE organization_id = $1 AND digest = ANY($2::text[])"
+FORGET = """
+    WITH counters AS (DELETE FROM quota_counter WHERE scope_kind = $1 AND scope_id = $2),
+    refunds AS (DELETE FROM quota_refund WHERE scope_kind = $1 AND scope_id = $2),
+    requests AS (DELETE FROM quota_request WHERE scope_kind = $1 AND scope_id = $2),
+    leases AS (DELETE FROM quota_lease WHERE organization_id = $2)
+    SELECT 1
+"""
+# The name of a scope, and how much of what is charged there is on its way.
+STANDING = """
+    SELECT CASE $1 WHEN 'account' THEN (SELECT name FROM account WHERE id = $2)
+            WHEN 'organization' THEN (SELECT name FROM organization WHERE id = $2)
+            ELSE (SELECT o.name || '/' || r.name FROM repository r JOIN organization o ON o.id = r.organization_id
+                WHERE r.id = $2) END AS name,
+        CASE WHEN $3 = 'STORAGE_BYTES' THEN (
+            SELECT coalesce(sum(u.held), 0) FROM upload u
+            JOIN repository r ON r.id = u.repository_id JOIN organization o ON o.id = r.organization_id
+            WHERE CASE $1 WHEN 'account' THEN o.account_id WHEN 'organization' THEN o.id ELSE r.id END = $2)
+        ELSE (SELECT coalesce(sum(amount - used), 0) FROM quota_lease
+            WHERE organization_id = $2 AND key = $3 AND period = $4) END::bigint AS held
+"""
+
+
+async def settle_dues(work: Work) -> None:
+    """Charges what the Work owes. Raises `QuotaExceeded`; a limit that comes near is told in an entry besides."""
+    if lines := work.dues.lines():
+        await read_charged(work, lines, await work.fetch(CHARGE, *_arguments(work, lines)))
+
+
+async def read_charged(work: Work, lines: Sequence[Line], rows: Sequence[Any]) -> None:
+    """What `quota_charge` answered. Raises `QuotaExceeded`."""
+    for row in sorted(rows, key=lambda row: not row["refused"]):
+        line = lines[row["line"] - 1]
+        if row["refused"]:
+            raise await _exceeded(work, line, row["top"], row["charged"])
+        name = (await _standing(work, line.due))["name"]
+        tell(work, _scope_of(line, name), line.due.key, row["step"], row["top"], row["charged"])
+
+
+def charge_storage(work: Work, place: Place, *, at_repository: int, above: int) -> None:
+    """Bytes that are new to a repository, and those of them that are new to its organization and account."""
+    work.dues.add(Key.STORAGE_BYTES, place, {"repository": at_repository, "organization": above, "account": above})
+
+
+async def link(work: Work, digest: str, size: int, place: Place) -> None:
+    """One more repository of the organization holds this digest: it is charged where it is new."""
+    new = await work.fetchval(LINK, place.organization_id, digest, size, work.now)
+    charge_storage(work, place, at_repository=size, above=size if new else 0)
+
+
+async def unlink(work: Work, sizes: Sequence[tuple[str, int]], place: Place) -> int:
+    """Takes one link for each digest given, and gives back its size at the repository, and what no repository of the
+    organization holds any more there; returns the latter, in bytes."""
+    gone = await work.fetch(UNLINK, place.organization_id, [digest for digest, _ in sizes])
+    freed: int = sum(row["size"] for row in gone)
+    if gone:
+        await work.execute(DROP, place.organization_id, [row["digest"] for row in gone])
+    charge_storage(work, place, at_repository=-sum(size for _, size in sizes), above=-freed)
+    return freed
+
+
+async def forget(work: Work, place: Place) -> None:
+    """The counters of a scope that goes, with all that hangs on them."""
+    work.dues.forgive(place.id)
+    await work.execute(FORGET, place.kind, place.id)
+
+
+def default_limit(settings: Settings, key: Key, scope_kind: str) -> int | None:
+    """The limit of a scope that was never given one of its own; only the key's home has one."""
+    if scope_kind != quotas.HOME[key]:
+        return None
+    value: int | None = getattr(settings, f"quota_{key.value.lower()}")
+    return value
+
+
+def tell(work: Work, place: Place, key: Key, step: int, limit: int, charged: int) -> None:
+    """Puts on the books that a limit comes near, in the transaction that brought it there. `step` is in per cent, or 0
+    for a soft limit."""
+    changes = {
+        "step": [None, f"{step} %" if step else "soft limit"],
+        "charged": [None, charged],
+        "limit": [None, limit],
+    }
+    work.also("quota.alert", place, changes, target=f"{place.kind} {place.name} {key.value}")
+
+
+def _arguments(work: Work, lines: Sequence[Line]) -> list[list[Any]]:
+    dues = [line.due for line in lines]
+    return [
+        [due.kind for due in dues],
+        [due.scope for due in dues],
+        [due.key.value for due in dues],
+        [quotas.period_of(due.key, work.now) for due in dues],
+        [line.amount for line in lines],
+        [default_limit(work.settings, due.key, due.kind) for due in dues],
+    ]
+
+
+async def _exceeded(work: Work, line: Line, limit: int, charged: int) -> QuotaExceeded:
+    row = await _standing(work, line.due)
+    key, scope = line.due.key, f"{line.due.kind} '{row['name']}'"
+    held = row["held"] - (work.dues.held if key is Key.STORAGE_BYTES else 0)
+    if period := quotas.period_of(key, work.now):
+        scope = f"{scope} in {period}"
+    sentence = quotas.exceeded(key, scope, limit, charged - held, held, line.amount)
+    numbers = {"limit": limit, "used": charged - held, "held": held, "requested": line.amount}
+    return QuotaExceeded(sentence, key=key.value, scope=scope, **numbers)
+
+
+async def _standing(work: Work, due: Due) -> Any:
+    return await work.fetchrow(STANDING, due.kind, due.scope, due.key.value, quotas.period_of(due.key, work.now))
+
+
+def _scope_of(line: Line, name: str) -> Place:
+    kind, place = line.due.kind, line.place
+    repository = place.repository_id if kind == "repository" else None
+    organization = None if kind == "account" else place.organization_id
+    return Place(kind, name, True, place.account_id, organization, repository)
