@@ -9,7 +9,7 @@ import uvicorn
 
 from api.app import application
 from registry import migrating
-from registry.events import Event, Pull
+from registry.events import Event, Traffic
 from registry.logging import set_up_logging
 from registry.settings import Settings, load_settings
 from registry.storage.database import Connection
@@ -23,7 +23,10 @@ class ThrownAway:
     async def write(self, connection: Connection, events: list[Event]) -> None:
         pass
 
-    async def append(self, event: Event, pull: Pull | None = None) -> None:
+    async def append(self, event: Event, pull: Traffic | None = None) -> None:
+        pass
+
+    def count(self, traffic: Traffic) -> None:
         pass
 
     async def catch_up(self) -> None:

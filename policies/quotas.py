@@ -56,6 +56,10 @@ STEPS = (80, 90, 100)
 REARM = 5
 KIBIBYTE, MEBIBYTE, GIBIBYTE = 1024, 1024**2, 1024**3
 FIRST_WINDOW, LARGEST_WINDOW = 16 * MEBIBYTE, 256 * MEBIBYTE
+FIRST_LEASE = {Key.EGRESS_BYTES: 16 * MEBIBYTE, Key.PULLS: 64}
+LARGEST_LEASE = {Key.EGRESS_BYTES: 4 * GIBIBYTE, Key.PULLS: 4096}
+LEASE_SHARE = 100
+"""A server takes no more than this part of what is left of a month ahead of what it needs now."""
 WINDOW_SHARE = 64
 """An upload of unknown length holds no more than this part of what is left beyond what it needs now: hundreds side by
 side must not fail for room that others hold and will not use."""
@@ -86,6 +90,11 @@ def next_window(held: int) -> int:
     """How many bytes an upload that does not say its length wants to hold next: it doubles what is held already, so
     that a long upload asks rarely and a short one holds little."""
     return min(max(FIRST_WINDOW, held), LARGEST_WINDOW)
+
+
+def next_lease(key: Key, before: int) -> int:
+    """How much of a month's traffic a server wants to let through next without asking; it doubles, as it is used."""
+    return min(max(FIRST_LEASE[key], 2 * before), LARGEST_LEASE[key])
 
 
 def level(charged: int, limit: int | None) -> int:

@@ -6,6 +6,7 @@
     │   └── SignInFailed     a name and secret were offered and do not belong together
     ├── Denied               somebody is known, and may not
     │   └── QuotaExceeded    allowed, but there is no room
+    │       └── TrafficExceeded  no room until next month
     ├── NotFound             absent, or not to be seen by the one who asks: both look the same
     ├── Invalid              the request itself is wrong
     ├── Conflict             right in itself, but something stands in the way
@@ -60,6 +61,10 @@ class QuotaExceeded(Denied):
     """`detail` holds key, scope, limit, used, held and requested, all numbers in the key's unit."""
 
     code = "QUOTA_EXCEEDED"
+
+
+class TrafficExceeded(QuotaExceeded):
+    """The month's traffic is used up. `detail` holds retry_after besides, until the next month."""
 
 
 class NotFound(Refusal):

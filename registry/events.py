@@ -62,8 +62,25 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Pull:
-    """What a pull adds to the counts: the repository's, and the tag's when it was pulled by one."""
+class Leased:
+    """So much of a month's traffic was taken out of a lease."""
 
+    lease: UUID
+    key: str
+    period: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What leaves the registry, or, where negative, did not leave after all. `tag` is none for what was asked for by
+    digest, `user_id` for who has not signed in."""
+
+    organization_id: UUID
     repository_id: UUID
     tag: str | None
+    user_id: UUID | None
+    at: datetime
+    pulls: int
+    bytes: int
+    leased: tuple[Leased, ...] = ()

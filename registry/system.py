@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import anyio
+import asyncpg
 import structlog
 
 from policies.access import Law
@@ -32,10 +33,11 @@ from registry.audit.subjects import WrongKey
 from registry.audit.verdicts import SOUND
 from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
-from registry.errors import Unable
+from registry.errors import Refusal, Unable
 from registry.keys import AUDIT_SEALING, AUDIT_SIGNING, Keys, load_keys, missing, read_retired, read_signers
 from registry.quotas import reserving
 from registry.quotas.charging import settle_dues
+from registry.quotas.metering import Meter
 from registry.repositories import uploading
 from registry.settings import Settings
 from registry.storage import embedded, revisions
@@ -68,6 +70,7 @@ class System:
     keys: Keys
     sequencer: Sequencer
     followers: Followers
+    meter: Meter
     generated_password: str | None
 
 
@@ -108,16 +111,18 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str, here: Orig
     _watch(telemetry, ledger, sequencer, clock)
     telemetry.watch_pool(lambda: pool.get_size() - pool.get_idle_size(), pool.get_idle_size)
     law, sealing = Law.load(), keys.audit_sealing
-    foundation = Foundation(settings, clock, pool, blobs, law, ledger, telemetry, sealing, settle_dues, here)
+    meter = Meter(clock)
+    foundation = Foundation(settings, clock, pool, blobs, law, ledger, meter, telemetry, sealing, settle_dues, here)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.run)
         tasks.start_soon(ledger.count_floods)
         tasks.start_soon(sequencer.run)
         tasks.start_soon(publisher.run)
         try:
-            yield await _open(foundation, sequencer, keys)
+            yield await _open(foundation, sequencer, meter, keys)
         finally:
             with anyio.CancelScope(shield=True):
+                await _give_leases_back(meter, foundation)
                 await ledger.drain()
                 tasks.cancel_scope.cancel()
                 await pool.close()
@@ -129,6 +134,7 @@ async def tend(system: System) -> None:
     while True:
         try:
             await tidy(system.foundation)
+            await system.meter.tend(system.foundation)
             await _keep_log(system)
         except Exception:
             log.exception("tending failed")
@@ -200,7 +206,7 @@ async def _start_embedded(settings: Settings) -> embedded.Server:
     return await embedded.start(settings.data / "postgres", durable=settings.embedded_fsync)
 
 
-async def _open(foundation: Foundation, sequencer: Sequencer, keys: Keys) -> System:
+async def _open(foundation: Foundation, sequencer: Sequencer, meter: Meter, keys: Keys) -> System:
     gate = Gate(keys, Passwords())
     await tidy(foundation)
     generated = await first_start(foundation, gate.passwords)
@@ -211,7 +217,13 @@ async def _open(foundation: Foundation, sequencer: Sequencer, keys: Keys) -> Sys
     settings = foundation.settings
     tokens = Tokens(keys.signing, settings.address, settings.registry_host, timedelta(minutes=settings.token_minutes))
     log.info("opened", law=foundation.law.revision, time=foundation.clock.now().isoformat())
-    return System(foundation, gate, tokens, keys, sequencer, Followers(), generated)
+    return System(foundation, gate, tokens, keys, sequencer, Followers(), meter, generated)
+
+
+async def _give_leases_back(meter: Meter, foundation: Foundation) -> None:
+    """Without a database they end by themselves."""
+    with suppress(Refusal, asyncpg.PostgresError, OSError):
+        await meter.tend(foundation, closing=True)
 
 
 def publisher_of(settings: Settings, clock: Clock, dsn: str) -> Publisher:

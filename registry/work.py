@@ -31,7 +31,7 @@ from registry.actors import INSIDE, Actor, Origin
 from registry.clock import Clock
 from registry.dues import Dues
 from registry.errors import Denied, NotFound, Refusal
-from registry.events import Event, Grounds, Outcome, Pull
+from registry.events import Event, Grounds, Outcome, Traffic
 from registry.places import PLATFORM, Place
 from registry.settings import Settings
 from registry.storage.blobs import BlobStore
@@ -54,11 +54,29 @@ class Ledger(Protocol):
     async def write(self, connection: Connection, events: list[Event]) -> None:
         """Writes within the transaction of the change."""
 
-    async def append(self, event: Event, pull: Pull | None = None) -> None:
+    async def append(self, event: Event, pull: Traffic | None = None) -> None:
         """Writes by itself; returns once it is committed. Raises `Unavailable` rather than let an entry go."""
+
+    def count(self, traffic: Traffic) -> None:
+        """Counts what left, with one of the next commits."""
 
     async def catch_up(self) -> None:
         """Numbers what waits, so that a reader finds what was written before it asked. Gives up after a moment."""
+
+
+class Meter(Protocol):
+    """Where leave is got for traffic."""
+
+    def at_hand(
+        self, place: Place, tag: str | None, user_id: UUID | None, at: datetime, pulls: int, size: int
+    ) -> Traffic | None:
+        """What leaves, if that needs no question to the database."""
+
+    async def let_through(self, work: "Work", place: Place, tag: str | None, pulls: int, size: int) -> Traffic:
+        """As `at_hand`, but asks. Raises `QuotaExceeded`."""
+
+    def unsent(self, traffic: Traffic, size: int) -> Traffic:
+        """Takes back bytes that did not leave after all; returns what is to be counted for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +90,7 @@ class Foundation:
     blobs: BlobStore
     law: Law
     ledger: Ledger
+    meter: Meter
     telemetry: Telemetry
     sealing: bytes
     settle: "Callable[[Work], Awaitable[None]]"

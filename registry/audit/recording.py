@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import structlog
 
@@ -25,7 +26,7 @@ from registry.audit.subjects import WrongKey
 from registry.audit.writing import Scribe
 from registry.clock import Clock, SystemClock
 from registry.errors import Unavailable
-from registry.events import Event, Outcome, Pull
+from registry.events import Event, Outcome, Traffic
 from registry.storage.database import APP_ROLE, Connection, OwnConnection
 from registry.telemetry import Telemetry
 
@@ -34,17 +35,19 @@ LONGEST_QUEUE = 4096
 HEAVIEST_QUEUE = 8 * 1024 * 1024
 LOOK_EVERY = 1.0
 COMMIT_SECONDS = 5
+NOBODY = UUID(int=0)
 SYSTEM_CLOCK = SystemClock()
 log = structlog.get_logger("audit")
 
 INSERT = "INSERT INTO audit_inbox (body) SELECT unnest($1::bytea[])"
 # Rows of counts are touched in one order, so that two workers' batches cannot wait for each other in a circle.
 INSERT_AND_COUNT = f"""
-    WITH written AS ({INSERT})
-    INSERT INTO pull_count AS c (repository_id, tag, pulls, last_pulled_at)
-    SELECT * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[])
-    ON CONFLICT (repository_id, tag)
-    DO UPDATE SET pulls = c.pulls + excluded.pulls, last_pulled_at = greatest(c.last_pulled_at, excluded.last_pulled_at)
+    WITH written AS ({INSERT}), counted AS (
+        INSERT INTO pull_count AS c (repository_id, tag, pulls, last_pulled_at)
+        SELECT * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::timestamptz[])
+        ON CONFLICT (repository_id, tag) DO UPDATE
+        SET pulls = c.pulls + excluded.pulls, last_pulled_at = greatest(c.last_pulled_at, excluded.last_pulled_at))
+    SELECT traffic_count($6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 """
 
 
@@ -56,8 +59,10 @@ class LogUnavailable(Unavailable):
 
 @dataclass(slots=True)
 class Waiting:
-    event: Event
-    pull: Pull | None
+    """An entry with the traffic it allowed; or no entry, and the traffic that nobody waits for."""
+
+    event: Event | None
+    traffic: list[Traffic]
     weight: int
     written: "asyncio.Future[None]"
 
@@ -79,6 +84,7 @@ class Ledger:
         self._weight = 0
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue(LONGEST_QUEUE)
         self._on_the_way = 0
+        self._traffic: list[Traffic] = []
         self._ended = False
 
     @property
@@ -98,7 +104,7 @@ class Ledger:
             raise _unavailable() from error
         await connection.execute(INSERT, bodies)
 
-    async def append(self, event: Event, pull: Pull | None = None) -> None:
+    async def append(self, event: Event, pull: Traffic | None = None) -> None:
         """Returns once the entry is committed, or counted as part of a flood. Raises `LogUnavailable`."""
         if event.outcome is Outcome.DENIED and self._floods.swallows(event, self._clock.now()):
             if self._floods.owed:
@@ -106,11 +112,23 @@ class Ledger:
             return
         await self._append(event, pull)
 
-    async def _append(self, event: Event, pull: Pull | None = None) -> None:
+    def count(self, traffic: Traffic) -> None:
+        """With the next commit, or within a second by one of its own. Nobody waits for it: a server that is killed may
+        lose the bytes that it sent in its last second, but no pull."""
+        self._traffic.append(traffic)
+
+    def _carried(self) -> Waiting:
+        """What is to be counted, as one that waits. Where it could not be written it is counted with another commit."""
+        traffic, self._traffic = self._traffic, []
+        written = asyncio.get_running_loop().create_future()
+        written.add_done_callback(lambda done: self._traffic.extend(traffic if done.exception() else ()))
+        return Waiting(None, traffic, 0, written)
+
+    async def _append(self, event: Event, pull: Traffic | None = None) -> None:
         weight = _weight(event)
         if self._ended or self._queue.full() or self._weight + weight > HEAVIEST_QUEUE:
             raise _unavailable()
-        waiting = Waiting(event, pull, weight, asyncio.get_running_loop().create_future())
+        waiting = Waiting(event, [pull] if pull else [], weight, asyncio.get_running_loop().create_future())
         self._weight += weight
         self._queue.put_nowait(waiting)
         await waiting.written
@@ -125,11 +143,16 @@ class Ledger:
         many there were."""
         while True:
             self._owing.clear()
+            self._carry()
             if await self._tell_floods():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._owing.wait(), LOOK_EVERY)
             else:
                 await asyncio.sleep(LOOK_EVERY)
+
+    def _carry(self) -> None:
+        if self._traffic and not self._queue.full():
+            self._queue.put_nowait(self._carried())
 
     async def _tell_floods(self) -> bool:
         """False when something could not be written; it is owed further. One whose commit was cut short may come
@@ -167,6 +190,7 @@ class Ledger:
         self._floods.end()
         if not await self._tell_floods():
             log.error("counts of denials could not be written", entries=len(self._floods.owed))
+        self._carry()
         await self._queue.join()
 
     async def _gather(self, batch: list[Waiting]) -> None:
@@ -206,31 +230,53 @@ class Ledger:
 
     async def _commit(self, batch: list[Waiting]) -> None:
         connection = await self._own.get()
-        events = [waiting.event for waiting in batch]
+        events = [waiting.event for waiting in batch if waiting.event]
         bodies = await self._scribe.bodies(connection, events, committed=True)
-        pulls = [(waiting.pull, waiting.event) for waiting in batch if waiting.pull]
-        with self._telemetry.audit_batch(len(batch)):
-            if pulls:
-                await connection.execute(INSERT_AND_COUNT, bodies, *counts(pulls))
+        traffic = [one for waiting in batch for one in waiting.traffic]
+        with self._telemetry.audit_batch(len(events)):
+            if traffic:
+                await connection.execute(INSERT_AND_COUNT, bodies, *counts(traffic), *sums(traffic), *leased(traffic))
             else:
                 await connection.execute(INSERT, bodies)
 
 
-def counts(pulls: Sequence[tuple[Pull, Event]]) -> list[list[Any]]:
-    """Arrays of repository, tag (empty: the repository's own count), pulls and time, sorted."""
+def counts(traffic: Sequence[Traffic]) -> list[list[Any]]:
+    """Arrays of repository, tag (empty: the repository's own count), pulls and time of the last, sorted."""
     number: Counter[tuple[Any, str]] = Counter()
     last: dict[tuple[Any, str], Any] = {}
-    for pull, event in pulls:
-        for key in {(pull.repository_id, ""), (pull.repository_id, pull.tag or "")}:
-            number[key] += 1
-            last[key] = max(event.at, last.get(key, event.at))
+    for one in traffic:
+        for key in {(one.repository_id, ""), (one.repository_id, one.tag or "")} if one.pulls else ():
+            number[key] += one.pulls
+            last[key] = max(one.at, last.get(key, one.at))
     keys = sorted(number)
-    return [
-        [key[0] for key in keys],
-        [key[1] for key in keys],
-        [number[k] for k in keys],
-        [last[k] for k in keys],
-    ]
+    return [*_columns(keys, 2), [number[key] for key in keys], [last[key] for key in keys]]
+
+
+def sums(traffic: Sequence[Traffic]) -> list[list[Any]]:
+    """Arrays of organization, hour, repository, tag, user, pulls and bytes, sorted."""
+    pulls: Counter[tuple[Any, ...]] = Counter()
+    size: Counter[tuple[Any, ...]] = Counter()
+    for one in traffic:
+        hour = one.at.replace(minute=0, second=0, microsecond=0)
+        key = one.organization_id, hour, one.repository_id, one.tag or "", one.user_id or NOBODY
+        pulls[key] += one.pulls
+        size[key] += one.bytes
+    keys = sorted(pulls)
+    return [*_columns(keys, 5), [pulls[key] for key in keys], [size[key] for key in keys]]
+
+
+def leased(traffic: Sequence[Traffic]) -> list[list[Any]]:
+    """Arrays of lease, organization, key, period and amount."""
+    amounts: Counter[tuple[Any, ...]] = Counter()
+    for one in traffic:
+        for part in one.leased:
+            amounts[part.lease, one.organization_id, part.key, part.period] += part.amount
+    keys = sorted(amounts)
+    return [*_columns(keys, 4), [amounts[key] for key in keys]]
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [[row[place] for row in rows] for place in range(width)]
 
 
 def _tell(batch: list[Waiting], error: Exception | None) -> None:

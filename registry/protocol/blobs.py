@@ -4,10 +4,13 @@ Content behind a digest never changes, so answers may be cached for ever; ranges
 """
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from registry.access import finding
+from registry.events import Traffic
 from registry.oci.digest import parse_digest
 from registry.oci.errors import RangeInvalid
 from registry.oci.ranges import parse_range
@@ -15,6 +18,14 @@ from registry.protocol.calls import Call
 from registry.repositories import deleting, pulling
 from registry.repositories.deleting import BlobUnknown
 from registry.storage.blobs import BlobMissing
+
+
+class Sending(StreamingResponse):
+    """Whatever it sends from is closed with it, also when the client has gone away: not some time later."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self.body_iterator):  # type: ignore[type-var]
+            await super().__call__(scope, receive, send)
 
 
 async def get(call: Call) -> Response:
@@ -44,8 +55,8 @@ async def get(call: Call) -> Response:
         first = await anext(chunks, b"")
     except BlobMissing:
         raise BlobUnknown(f"The bytes of {digest} are gone from the store; push the image again.") from None
-    await pulling.begin_blob(call.foundation, found)
-    return StreamingResponse(_rejoined(first, chunks), 206 if asked else 200, headers)
+    traffic = await pulling.begin_blob(call.foundation, call.actor, call.origin, found, end - start + 1)
+    return Sending(_sent(call, traffic, first, chunks), 206 if asked else 200, headers)
 
 
 async def delete(call: Call) -> Response:
@@ -57,9 +68,17 @@ async def delete(call: Call) -> Response:
     return Response(status_code=202)
 
 
-async def _rejoined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The first chunk is read before the headers leave, so that a lost file is still an error and not a broken body."""
-    if first:
-        yield first
-    async for chunk in rest:
-        yield chunk
+async def _sent(call: Call, traffic: Traffic, first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The first chunk is read before the headers leave, so that a lost file is still an error and not a broken body.
+    Bytes that a client did not wait for are taken back from the month's traffic."""
+    sent = 0
+    try:
+        if first:
+            yield first
+            sent += len(first)
+        async for chunk in rest:
+            yield chunk
+            sent += len(chunk)
+    finally:
+        if sent < traffic.bytes:
+            pulling.end_blob(call.foundation, traffic, traffic.bytes - sent)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from registry import deciding
 from registry.accounts.throttling import TooManySignIns
-from registry.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unauthenticated, Unavailable
+from registry.errors import Conflict, Denied, Invalid, NotFound, Refusal, TrafficExceeded, Unauthenticated, Unavailable
 from registry.oci import errors as oci
 from registry.repositories.creating import RepositoryNameInvalid
 from registry.repositories.deleting import BlobInUse, BlobUnknown, ManifestUnknown
@@ -46,6 +46,7 @@ TABLE: dict[type[Refusal], tuple[int, str]] = {
     Unauthenticated: (401, "UNAUTHORIZED"),
     Denied: (403, "DENIED"),
     BlobTooLarge: (403, "DENIED"),
+    TrafficExceeded: (429, "TOOMANYREQUESTS"),
     deciding.PlaceNotFound: (404, "NAME_UNKNOWN"),
     ManifestUnknown: (404, "MANIFEST_UNKNOWN"),
     BlobUnknown: (404, "BLOB_UNKNOWN"),

@@ -6,13 +6,14 @@ locked for the shortest time and in one order, and no two changes ever wait for 
 no room, the change is rolled back and `QuotaExceeded` raised as the Work is left.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from policies import quotas
 from policies.quotas import Key
 from registry.dues import Due, Line
-from registry.errors import QuotaExceeded
+from registry.errors import QuotaExceeded, TrafficExceeded
 from registry.places import Place
 from registry.settings import Settings
 from registry.work import Work
@@ -139,7 +140,10 @@ async def _exceeded(work: Work, line: Line, limit: int, charged: int) -> QuotaEx
         scope = f"{scope} in {period}"
     sentence = quotas.exceeded(key, scope, limit, charged - held, held, line.amount)
     numbers = {"limit": limit, "used": charged - held, "held": held, "requested": line.amount}
-    return QuotaExceeded(sentence, key=key.value, scope=scope, **numbers)
+    if not period:
+        return QuotaExceeded(sentence, key=key.value, scope=scope, **numbers)
+    wait = math.ceil((quotas.next_month(work.now) - work.now).total_seconds())
+    return TrafficExceeded(sentence, key=key.value, scope=scope, retry_after=wait, **numbers)
 
 
 async def _standing(work: Work, due: Due) -> Any:

@@ -13,7 +13,7 @@ from registry.access import finding
 from registry.access.finding import FACTS, JOINS
 from registry.actors import Actor, Origin
 from registry.errors import NotFound
-from registry.events import Event, Pull
+from registry.events import Event, Traffic
 from registry.oci.digest import Digest
 from registry.oci.media_types import accepted
 from registry.places import Place
@@ -49,10 +49,12 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """`pulled` is what its pull leaves in the log; none where those of blobs are not recorded."""
+    """`pulled` is what its pull leaves in the log, where those of blobs are recorded."""
 
+    place: Place
+    digest: Digest
     size: int
-    pulled: Event | None
+    pulled: Event
 
 
 async def manifest(
@@ -89,7 +91,9 @@ async def manifest(
             kind, size = found.media_type, len(found.body)
             pulled = work.record(digest=found.digest, reason=_share(place), media_type=kind, size=size)
     if pulled is not None:
-        await foundation.ledger.append(pulled, Pull(place.id, None if by_digest else reference))
+        tag = None if by_digest else reference
+        traffic = await _let_through(foundation, actor, origin, place, pulled, tag, 1, len(found.body))
+        await foundation.ledger.append(pulled, traffic)
     return found
 
 
@@ -102,16 +106,42 @@ async def blob(foundation: Foundation, actor: Actor, origin: Origin, spot: tuple
         work.require("pull", place)
         if row["digest"] is None:
             raise BlobUnknown(f"Repository '{place.name}' has no blob {digest}.")
-        if foundation.settings.audit_blobs == "denied":
-            return Blob(row["size"], None)
         pulled = work.look("blob.pull", place, f"{place.name}@{digest}", digest)
-        return Blob(row["size"], replace(pulled, size=row["size"], reason=_share(place)))
+        return Blob(place, digest, row["size"], replace(pulled, size=row["size"], reason=_share(place)))
 
 
-async def begin_blob(foundation: Foundation, found: Blob) -> None:
-    """To be called when the first byte is about to leave. Raises `LogUnavailable`."""
-    if found.pulled is not None:
+async def begin_blob(foundation: Foundation, actor: Actor, origin: Origin, found: Blob, size: int) -> Traffic:
+    """To be called when the first of so many bytes is about to leave: they are charged before. Raises `LogUnavailable`,
+    and `QuotaExceeded` when the month's traffic is used up."""
+    traffic = await _let_through(foundation, actor, origin, found.place, found.pulled, None, 0, size)
+    if foundation.settings.audit_blobs == "all":
         await foundation.ledger.append(found.pulled)
+    foundation.ledger.count(traffic)
+    return traffic
+
+
+def end_blob(foundation: Foundation, traffic: Traffic, unsent: int) -> None:
+    """To be called where a client went away before all had left."""
+    foundation.ledger.count(foundation.meter.unsent(traffic, unsent))
+
+
+async def _let_through(
+    foundation: Foundation,
+    actor: Actor,
+    origin: Origin,
+    place: Place,
+    pulled: Event,
+    tag: str | None,
+    pulls: int,
+    size: int,
+) -> Traffic:
+    """Takes the traffic that is about to arise from the month's; seldom with a question to the database."""
+    traffic = foundation.meter.at_hand(place, tag, actor.user_id, pulled.at, pulls, size)
+    if traffic is not None:
+        return traffic
+    async with foundation.glance(actor, origin) as work:
+        work.attempt(pulled.action, pulled.target, place=place, digest=pulled.digest)
+        return await foundation.meter.let_through(work, place, tag, pulls, size)
 
 
 def _unknown(place: Place, reference: str, row: Any) -> NotFound:

@@ -19,7 +19,7 @@ from registry.audit.bodies import shortened
 from registry.audit.recording import LONGEST_QUEUE, Ledger, LogUnavailable
 from registry.audit.writing import Scribe
 from registry.errors import Denied
-from registry.events import Event, Outcome, Pull
+from registry.events import Event, Outcome, Traffic
 from registry.identifiers import new_id
 from registry.storage.database import DatabaseUnavailable
 from registry.system import System
@@ -311,7 +311,10 @@ async def test_one_entry_that_cannot_be_kept_does_not_take_others_with_it(dsn: s
     actor = Actor(ActorKind.USER, "alice")
     events = [an_event(f"poison.{n}", actor=actor) for n in range(5)]
     events[2] = an_event("poison.\ud800")
-    waiting = [asyncio.ensure_future(ledger.append(event, Pull(new_id(), "1.0"))) for event in events]
+    waiting = [
+        asyncio.ensure_future(ledger.append(event, Traffic(new_id(), new_id(), "1.0", None, event.at, 1, 100)))
+        for event in events
+    ]
     await happens(lambda: ledger.length == 5)
     async with working(ledger):
         came = await asyncio.gather(*waiting, return_exceptions=True)
