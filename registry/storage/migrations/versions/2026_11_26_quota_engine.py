@@ -232,7 +232,9 @@ BEGIN
     FOR i IN 1 .. array_length(kinds, 1) LOOP
         c := quota_locked(kinds[i], ids[i], quota_reserve.key, quota_reserve.period, needed, defaults[i]);
         room := CASE WHEN c.explicit THEN c.hard ELSE defaults[i] END - c.charged;
-        granted := least(granted, greatest(room / share, least(floor_, room)));
+        IF room IS NOT NULL THEN
+            granted := least(granted, greatest(room / share, least(floor_, room)));
+        END IF;
     END LOOP;
     granted := greatest(granted, needed);
     RETURN QUERY SELECT 0, false, 0, granted, 0::bigint;
