@@ -196,6 +196,7 @@ class Ledger:
     async def _gather(self, batch: list[Waiting]) -> None:
         """As long as one more comes with each turn of the event loop, others are on their way, and worth a turn."""
         batch.append(await self._queue.get())
+        self._carry()
         came = 1
         while came and len(batch) < BATCH:
             self._on_the_way = len(batch)
