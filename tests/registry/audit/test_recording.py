@@ -249,8 +249,10 @@ def commits(tidewaiter: Server) -> tuple[int, int]:
 async def test_pulls_side_by_side_share_commits(tidewaiter: Server) -> None:
     acme, address = await pulled(tidewaiter, "shares")
     dsn = address_of(tidewaiter)
-    before = commits(tidewaiter)
     async with knocking(tidewaiter, acme.owner) as door:
+        # The first takes a lease on the month's traffic, for which all would wait together.
+        assert (await door.get(address)).status_code == 200
+        before = commits(tidewaiter)
         async with blocked(dsn) as owner:
             pulls = [asyncio.ensure_future(door.get(address)) for _ in range(60)]
             await until(owner, LEDGER_WAITS)
