@@ -25,6 +25,7 @@ from registry.storage.blobs import Staging, StagingLost
 from registry.work import Foundation, Work
 
 RENEW_AFTER = timedelta(seconds=20)
+WAITS, WAIT_SECONDS = 50, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +173,23 @@ class Receiver:
             await uploading.renew(work, mine)
 
     async def _hold_window(self, mine: Claim, until: int) -> Claim:
+        """Of uploads that stand in each other's way the youngest is refused at once, and the others wait for it: else
+        all might be refused for room that each of them holds and none of them uses."""
+        for _ in range(WAITS):
+            try:
+                async with self._promise() as work:
+                    return await uploading.hold_window(work, mine, until)
+            except QuotaExceeded as refusal:
+                if not await self._somebody_younger(mine, refusal):
+                    break
+            await anyio.sleep(WAIT_SECONDS)
         async with self._promise() as work:
             work.attempt("image.push", mine.place.name, place=mine.place)
             return await uploading.hold_window(work, mine, until)
+
+    async def _somebody_younger(self, mine: Claim, refusal: QuotaExceeded) -> bool:
+        async with self.foundation.glance(self.actor, self.origin) as work:
+            return await uploading.is_in_the_way_of_younger(work, mine, refusal.detail["scope"].partition(" ")[0])
 
     async def _advance(self, mine: Claim, staging: Staging) -> int:
         received = await staging.pause()

@@ -67,6 +67,13 @@ RELEASE = """
     WHERE u.id = before.id AND r.id = u.repository_id AND o.id = r.organization_id
     RETURNING quota_give_back(r.id, o.id, o.account_id, before.held)
 """
+# Ids are in the order of time. Only who is moving will soon end; $3 is the kind of scope that is full, $4 its id.
+YOUNGER = """
+    SELECT EXISTS (
+        SELECT FROM upload u JOIN repository r ON r.id = u.repository_id JOIN organization o ON o.id = r.organization_id
+        WHERE u.id > $1 AND u.held > 0 AND u.leased_until > $2
+            AND CASE $3 WHEN 'account' THEN o.account_id WHEN 'organization' THEN o.id ELSE r.id END = $4)
+"""
 # A blob is only offered for mounting from where the actor may pull it: its row is asked for by that repository.
 SOURCE = """
     SELECT b.size FROM repository_blob rb JOIN blob b ON b.digest = rb.digest
@@ -174,6 +181,13 @@ async def hold_window(work: Work, mine: Claim, until: int) -> Claim:
     window = await reserving.hold_window(work, mine.held, until - mine.held, mine.place)
     await work.execute(HOLD, mine.upload, mine.lease, mine.held + window)
     return replace(mine, held=mine.held + window)
+
+
+async def is_in_the_way_of_younger(work: Work, mine: Claim, kind: str) -> bool:
+    """Whether an upload that began later is moving, and holds bytes, in the scope of this kind."""
+    scope = replace(mine.place, kind=kind).id
+    younger: bool = await work.fetchval(YOUNGER, mine.upload, work.now, kind, scope)
+    return younger
 
 
 async def renew(work: Work, mine: Claim) -> None:

@@ -1,0 +1,107 @@
+"""Streams of unknown length that need the same room: the youngest gives way, and nobody fails who would have fitted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+from tests.support import world
+from tests.support.handmade import Door, digest_of, knocking, refusal
+from tests.support.images import payload
+from tests.support.meters import limit, used
+from tests.support.server import Server
+from tests.support.world import Tenant
+
+PATIENCE_SECONDS = 20
+PART = 100_000
+
+
+@pytest.fixture
+async def acme(tidewaiter: Server) -> Tenant:
+    acme = await world.tenant(tidewaiter, "waiting")
+    await world.repository(acme, "web")
+    return acme
+
+
+@pytest.fixture
+async def door(tidewaiter: Server, acme: Tenant) -> AsyncIterator[Door]:
+    async with knocking(tidewaiter, acme.owner) as door:
+        yield door
+
+
+def part(acme: Tenant, name: str, number: int) -> bytes:
+    return payload(f"{acme.account} {name} {number}", PART)
+
+
+class Stream:
+    """A PATCH whose parts the test lets go one by one."""
+
+    def __init__(self, acme: Tenant, name: str) -> None:
+        self.acme, self.name, self.sent = acme, name, b""
+        self.parts: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def begin(self, door: Door) -> None:
+        self.address = await door.begin_upload(f"{self.acme.organization}/web")
+        self.answer = asyncio.ensure_future(door.patch(self.address, content=self._body()))
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            self.sent += part(self.acme, self.name, len(self.sent) // PART)
+            self.parts.put_nowait(self.sent[-PART:])
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        while (each := await self.parts.get()) is not None:
+            yield each
+
+    async def end(self, door: Door) -> int:
+        self.parts.put_nowait(None)
+        answer = await self.answer
+        if answer.status_code != 202:
+            return answer.status_code
+        return (await door.put(answer.headers["location"], params={"digest": digest_of(self.sent)})).status_code
+
+
+async def held_reaches(acme: Tenant, amount: int) -> None:
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while (await used(acme))[1] < amount:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+
+
+async def test_streams_that_fit_exactly_all_fit(acme: Tenant, door: Door) -> None:
+    streams = [Stream(acme, str(number)) for number in range(6)]
+    assert await limit(acme, "STORAGE_BYTES", "organization", 6 * 20 * PART) == []
+    for stream in streams:
+        await stream.begin(door)
+        stream.send(20)
+    assert await asyncio.gather(*(stream.end(door) for stream in streams)) == [201] * 6
+    assert await used(acme) == (6 * 20 * PART, 0)
+
+
+async def test_the_youngest_gives_way_and_the_older_waits_for_it(acme: Tenant, door: Door) -> None:
+    assert await limit(acme, "STORAGE_BYTES", "organization", 10 * PART) == []
+    older, younger = Stream(acme, "older"), Stream(acme, "younger")
+    for stream, parts, held in ((older, 6, 6), (younger, 3, 9)):
+        await stream.begin(door)
+        stream.send(parts)
+        await held_reaches(acme, held * PART)
+    older.send(3)  # for which there is no room yet
+    younger.send(2)
+    assert await younger.end(door) == 403
+    assert refusal(await younger.answer)["detail"]["code"] == "QUOTA_EXCEEDED"
+    assert await older.end(door) == 201
+    assert await used(acme) == (9 * PART, 0)
+
+
+async def test_who_cannot_fit_does_not_wait_for_anybody_older(acme: Tenant, door: Door) -> None:
+    assert await limit(acme, "STORAGE_BYTES", "organization", 10 * PART) == []
+    older, younger = Stream(acme, "older"), Stream(acme, "younger")
+    await older.begin(door)
+    older.send(6)
+    await held_reaches(acme, 6 * PART)
+    await younger.begin(door)
+    younger.send(5)
+    assert await younger.end(door) == 403
+    assert await older.end(door) == 201
+    denied = [entry for entry in await world.entries(acme) if entry.told[:2] == ("image.push", "DENIED")]
+    assert len(denied) == 1
