@@ -4,7 +4,8 @@
     `totalCount`                                10, since it reads everything that it counts
     any other plain field                       nothing
     `nodes` and `edges` of a type …Connection   what is in them, times the page size (`first` or `last`)
-    any other list of objects                   what is in it, times the number of `ids` given, or times 10
+    any other list of objects                   what is in it, times the page size if it takes a `first`, times the
+                                                number of `ids` given, or times 10
 
 Edges and page infos are wrappings, not objects. Fields under `@skip` and `@include` are priced as if they
 stood there. Over 10,000 an operation is refused with the code COST_EXCEEDED, `cost` and `limit` beside it.
@@ -23,9 +24,9 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
+    GraphQLField,
     GraphQLList,
     GraphQLNamedType,
-    GraphQLOutputType,
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
@@ -169,14 +170,16 @@ class Pricing:
         own = Price(0 if kind.name.endswith("Edge") or kind.name == "PageInfo" else 1)
         inner = self._page_size(node) if kind.name.endswith("Connection") else None
         each = own.beside(self.selections(kind, node.selection_set, inner))
-        return _repeated(self._times(node, field.type, page), each)
+        return _repeated(self._times(node, field, page), each)
 
-    def _times(self, node: FieldNode, kind: GraphQLOutputType, page: Size | None) -> Size | None:
+    def _times(self, node: FieldNode, field: GraphQLField, page: Size | None) -> Size | None:
         """How often the field's object comes; None for once."""
         if page is not None and node.name.value in ("nodes", "edges"):
             return page
-        if not isinstance(get_nullable_type(kind), GraphQLList):
+        if not isinstance(get_nullable_type(field.type), GraphQLList):
             return None
+        if "first" in field.args:
+            return self._page_size(node)
         ids = self._value(node, "ids")
         return lambda variables: _length(ids(variables))
 

@@ -12,6 +12,7 @@ from api.schema.errors import ERRORS
 from api.schema.nodes import NodeQueries
 from api.schema.organizations import OrganizationMutations, OrganizationQueries
 from api.schema.permissions import PermissionMutations
+from api.schema.quota_explaining import QuotaExplainingQueries
 from api.schema.quotas import QuotaMutations, QuotaQueries
 from api.schema.repositories import RepositoryMutations, RepositoryQueries
 from api.schema.scalars import SCALARS
@@ -25,6 +26,7 @@ class Query(
     OrganizationQueries,
     RepositoryQueries,
     QuotaQueries,
+    QuotaExplainingQueries,
     AuditQueries,
     AuditProofQueries,
     NodeQueries,

@@ -27,6 +27,10 @@ class Repository:
     labels: list[Tag]
 
     @strawberry.field
+    def largest(self, first: int | None = None) -> list[Tag]:
+        return []
+
+    @strawberry.field
     def tags(self, first: int | None = None, last: int | None = None) -> Connection[Tag]:
         page = page_of(first, last, None, None, "NAME")
         return connection(page, ["1.0"], key=lambda row: (row,), node=lambda row: Tag(name=row))
@@ -74,6 +78,8 @@ PRICES: dict[str, tuple[int, str, dict[str, Any]]] = {
         {},
     ),
     "a plain list": (1 + 2 * (1 + 10), "{ repositories(first: 2) { nodes { labels { name } } } }", {}),
+    "a list with a size": (1 + 2 * (1 + 7), "{ repositories(first: 2) { nodes { largest(first: 7) { name } } } }", {}),
+    "its size by default": (1 + 2 * (1 + 25), "{ repositories(first: 2) { nodes { largest { name } } } }", {}),
     "as many as ids": (3, '{ nodes(ids: ["a", "b", "c"]) { name } }', {}),
     "ids in a variable": (2, "query($i: [String!]!) { nodes(ids: $i) { name } }", {"i": ["a", "b"]}),
     "a variable": (1 + 50, "query($n: Int) { repositories(first: $n) { nodes { name } } }", {"n": 50}),

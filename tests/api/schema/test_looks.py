@@ -65,6 +65,9 @@ LOOKS = {
         ("share.list", "ORG/WEB"),
     ],
     '{ quotas(scope: {organization: "ORG"}) { key } }': [("quota.list", "organization ORG")],
+    '{ quotaExplain(scope: {organization: "ORG"}) { usedBytes freedBy(tags: []) { bytes } } }': [
+        ("quota.explain", "organization ORG")
+    ],
     '{ account(name: "ACCOUNT") { name } }': [("account.show", "ACCOUNT")],
     '{ account(name: "ACCOUNT") { users { nodes { name } } } }': [
         ("account.show", "ACCOUNT"),
