@@ -147,6 +147,8 @@ class Settings(BaseSettings):
     """How long a registry token holds, in minutes."""
     upload_hours: Annotated[int, Field(ge=1)] = 24
     """How long an unfinished upload may rest before it expires, in hours."""
+    unused_blob_hours: Annotated[int, Field(ge=1)] = 24
+    """How long a blob stays that no manifest came for, in hours."""
     max_blob_bytes: Annotated[ByteSize, Field(ge=1)] = ByteSize(10 * 1024**3)
     """Largest blob that is accepted, in bytes or with a unit, such as 10GiB."""
     quota_organizations: Limit = 5

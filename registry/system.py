@@ -38,7 +38,7 @@ from registry.keys import AUDIT_SEALING, AUDIT_SIGNING, Keys, load_keys, missing
 from registry.quotas import reserving
 from registry.quotas.charging import settle_dues
 from registry.quotas.metering import Meter
-from registry.repositories import uploading
+from registry.repositories import sweeping, uploading
 from registry.settings import Settings
 from registry.storage import embedded, revisions
 from registry.storage.blobs.filesystem import FilesystemStore
@@ -165,12 +165,13 @@ async def keep_database(settings: Settings) -> None:
 
 
 async def tidy(foundation: Foundation) -> None:
-    """Ends abandoned uploads, and prepares the audit log's coming months."""
+    """Ends abandoned uploads, takes out what no manifest came for, and prepares the audit log's coming months."""
     async with foundation.begin(SYSTEM, Origin()) as work:
         gone = await uploading.expire(work)
         await uploading.release(work)
     for upload in gone:
         await foundation.blobs.discard_upload(upload)
+    await sweeping.sweep(foundation)
     await reserving.apply_refunds(foundation)
     async with foundation.begin(SYSTEM, Origin()) as work:
         for days in (0, 31):

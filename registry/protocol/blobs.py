@@ -30,7 +30,8 @@ class Sending(StreamingResponse):
 
 async def get(call: Call) -> Response:
     digest = parse_digest(call.reference)
-    found = await pulling.blob(call.foundation, call.actor, call.origin, call.spot, digest)
+    look = call.request.method == "HEAD"
+    found = await pulling.blob(call.foundation, call.actor, call.origin, call.spot, digest, look=look)
     size = found.size
     headers = {
         "Docker-Content-Digest": digest,
@@ -39,7 +40,7 @@ async def get(call: Call) -> Response:
         "Cache-Control": "private, max-age=31536000, immutable",
         "Content-Type": "application/octet-stream",
     }
-    if call.request.method == "HEAD":
+    if look:
         return Response(headers=headers | {"Content-Length": str(size)})
     try:
         asked = parse_range(call.request.headers.get("range", ""), size)

@@ -7,6 +7,7 @@ recorded depends on what is sent, never on how a client calls itself or how much
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from registry.access import finding
@@ -33,11 +34,14 @@ BY_TAG = f"""
     WHERE $5::timestamptz IS NOT NULL
 """
 BLOB = f"""
-    SELECT {FACTS}, b.digest, b.size {JOINS}
+    SELECT {FACTS}, b.digest, b.size, rb.linked_at {JOINS}
     LEFT JOIN repository_blob rb ON rb.repository_id = r.id AND rb.digest = $6
     LEFT JOIN blob b ON b.digest = rb.digest
     WHERE $5::timestamptz IS NOT NULL
 """
+
+
+KEEP = "UPDATE repository_blob SET linked_at = $3 WHERE repository_id = $1 AND digest = $2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +96,20 @@ async def manifest(
             pulled = work.record(digest=found.digest, reason=_share(place), media_type=kind, size=size)
     if pulled is not None:
         tag = None if by_digest else reference
-        traffic = await _let_through(foundation, actor, origin, place, pulled, tag, 1, len(found.body))
+        traffic = foundation.meter.at_hand(place, tag, actor.user_id, pulled.at, 1, len(found.body))
+        if traffic is None:
+            async with foundation.glance(actor, origin) as work:
+                work.attempt("image.pull", pulled.target, place=place, digest=found.digest)
+                traffic = await foundation.meter.let_through(work, place, tag, 1, len(found.body))
         await foundation.ledger.append(pulled, traffic)
     return found
 
 
-async def blob(foundation: Foundation, actor: Actor, origin: Origin, spot: tuple[str, str], digest: Digest) -> Blob:
-    """A blob that the actor may pull. Raises `BlobUnknown`, and what `require` raises."""
+async def blob(
+    foundation: Foundation, actor: Actor, origin: Origin, spot: tuple[str, str], digest: Digest, *, look: bool
+) -> Blob:
+    """A blob that the actor may pull. Who only looks may be about to push a manifest that needs it, so a link that is
+    getting old is kept for another while. Raises `BlobUnknown`, and what `require` raises."""
     async with foundation.glance(actor, origin) as work:
         row = await work.fetchrow(BLOB, actor.user_id, actor.credential_id, *spot, work.now, digest)
         assert row is not None  # noqa: S101
@@ -106,6 +117,9 @@ async def blob(foundation: Foundation, actor: Actor, origin: Origin, spot: tuple
         work.require("pull", place)
         if row["digest"] is None:
             raise BlobUnknown(f"Repository '{place.name}' has no blob {digest}.")
+        kept = timedelta(hours=foundation.settings.unused_blob_hours)
+        if look and kept / 2 < work.now - row["linked_at"] < kept:
+            await work.execute(KEEP, place.id, digest, work.now)
         pulled = work.look("blob.pull", place, f"{place.name}@{digest}", digest)
         return Blob(place, digest, row["size"], replace(pulled, size=row["size"], reason=_share(place)))
 
@@ -113,7 +127,11 @@ async def blob(foundation: Foundation, actor: Actor, origin: Origin, spot: tuple
 async def begin_blob(foundation: Foundation, actor: Actor, origin: Origin, found: Blob, size: int) -> Traffic:
     """To be called when the first of so many bytes is about to leave: they are charged before. Raises `LogUnavailable`,
     and `QuotaExceeded` when the month's traffic is used up."""
-    traffic = await _let_through(foundation, actor, origin, found.place, found.pulled, None, 0, size)
+    traffic = foundation.meter.at_hand(found.place, None, actor.user_id, found.pulled.at, 0, size)
+    if traffic is None:
+        async with foundation.glance(actor, origin) as work:
+            work.attempt("blob.pull", found.pulled.target, place=found.place, digest=found.digest)
+            traffic = await foundation.meter.let_through(work, found.place, None, 0, size)
     if foundation.settings.audit_blobs == "all":
         await foundation.ledger.append(found.pulled)
     foundation.ledger.count(traffic)
@@ -123,25 +141,6 @@ async def begin_blob(foundation: Foundation, actor: Actor, origin: Origin, found
 def end_blob(foundation: Foundation, traffic: Traffic, unsent: int) -> None:
     """To be called where a client went away before all had left."""
     foundation.ledger.count(foundation.meter.unsent(traffic, unsent))
-
-
-async def _let_through(
-    foundation: Foundation,
-    actor: Actor,
-    origin: Origin,
-    place: Place,
-    pulled: Event,
-    tag: str | None,
-    pulls: int,
-    size: int,
-) -> Traffic:
-    """Takes the traffic that is about to arise from the month's; seldom with a question to the database."""
-    traffic = foundation.meter.at_hand(place, tag, actor.user_id, pulled.at, pulls, size)
-    if traffic is not None:
-        return traffic
-    async with foundation.glance(actor, origin) as work:
-        work.attempt(pulled.action, pulled.target, place=place, digest=pulled.digest)
-        return await foundation.meter.let_through(work, place, tag, pulls, size)
 
 
 def _unknown(place: Place, reference: str, row: Any) -> NotFound:

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     UniqueConstraint,
+    true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
@@ -55,6 +57,16 @@ class RepositoryBlob(SQLModel, table=True):
     repository_id: UUID = Field(foreign_key="repository.id", primary_key=True, ondelete="CASCADE")
     digest: str = text(primary_key=True, foreign_key="blob.digest")
     linked_at: datetime = moment()
+
+
+class BlobSweep(SQLModel, table=True):
+    """One row: of which age links have been looked at for blobs that no manifest came for."""
+
+    __tablename__ = "blob_sweep"
+    __table_args__ = (CheckConstraint("one", name="blob_sweep_one"),)
+
+    one: bool = Field(sa_column=Column(Boolean, primary_key=True, server_default=true()))
+    linked_until: datetime = moment()
 
 
 class Manifest(SQLModel, table=True):

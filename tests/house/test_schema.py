@@ -166,7 +166,13 @@ def test_names_that_scripts_rely_on(document: str) -> None:
         ("Outcome", ["ALLOWED", "DENIED", "FAILED"]),
         ("Level", ["READ", "WRITE", "MANAGE"]),
         ("Visibility", ["PUBLIC", "PRIVATE"]),
-        ("QuotaKey", ["ORGANIZATIONS", "REPOSITORIES", "TAGS", "STORAGE_BYTES"]),
+        (
+            "QuotaKey",
+            [
+                *["ORGANIZATIONS", "USERS", "ACCESS_TOKENS", "SHARES", "TRIGGERS", "REPOSITORIES", "TAGS"],
+                *["STORAGE_BYTES", "EGRESS_BYTES", "PULLS"],
+            ],
+        ),
     ],
 )
 def test_values_that_scripts_rely_on(name: str, values: list[str]) -> None:

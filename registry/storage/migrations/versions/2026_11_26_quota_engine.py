@@ -123,6 +123,11 @@ ALTER TABLE upload ADD COLUMN client text, ADD COLUMN held_until timestamptz NOT
 ALTER TABLE upload ALTER COLUMN held_until DROP DEFAULT;
 CREATE INDEX upload_held ON upload (held_until) WHERE held > 0;
 CREATE INDEX repository_blob_linked ON repository_blob (linked_at);
+CREATE TABLE blob_sweep (
+    one boolean PRIMARY KEY DEFAULT true CONSTRAINT blob_sweep_one CHECK (one),
+    linked_until timestamptz NOT NULL
+);
+INSERT INTO blob_sweep (linked_until) VALUES ('1970-01-01');
 """
 
 CHARGING = """
@@ -141,13 +146,18 @@ LANGUAGE sql IMMUTABLE AS $$
         WHEN told >= 80 AND charged * 100 >= top * 75 THEN 80 ELSE 0 END)::smallint
 $$;
 
+-- The same of a soft limit.
+CREATE FUNCTION quota_soft_standing(told boolean, charged numeric, soft numeric) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(charged >= soft OR told AND charged * 100 >= soft * 95, false)
+$$;
+
 -- Moves a counter that is locked.
 CREATE FUNCTION quota_move(c quota_counter, amount bigint, top bigint) RETURNS quota_counter LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE quota_counter AS q SET charged = c.charged + amount, peak = greatest(c.peak, c.charged + amount),
         warned = quota_standing(c.warned, c.charged + amount, top),
-        soft_warned = coalesce(c.charged + amount >= c.soft OR c.soft_warned AND
-            (c.charged + amount)::numeric * 100 >= c.soft::numeric * 95, false)
+        soft_warned = quota_soft_standing(c.soft_warned, c.charged + amount, c.soft)
     WHERE q.scope_kind = c.scope_kind AND q.scope_id = c.scope_id AND q.key = c.key
     RETURNING * INTO c;
     RETURN c;
@@ -198,6 +208,16 @@ DECLARE
     crossed int;
 BEGIN
     FOR i IN 1 .. coalesce(array_length(keys, 1), 0) LOOP
+        -- Nearly always there is room and nothing to tell, and the counter is locked for no more than this.
+        UPDATE quota_counter AS q
+        SET charged = q.charged + amounts[i], peak = greatest(q.peak, q.charged + amounts[i])
+        WHERE q.scope_kind = kinds[i] AND q.scope_id = ids[i] AND q.key = keys[i] AND q.period = periods[i]
+            AND (amounts[i] <= 0
+                OR amounts[i] <= CASE WHEN q.explicit THEN q.hard ELSE defaults[i] END - q.charged IS NOT FALSE)
+            AND q.warned = quota_standing(
+                q.warned, q.charged + amounts[i], CASE WHEN q.explicit THEN q.hard ELSE defaults[i] END)
+            AND q.soft_warned = quota_soft_standing(q.soft_warned, q.charged + amounts[i], q.soft);
+        CONTINUE WHEN FOUND;
         before := quota_locked(kinds[i], ids[i], keys[i], periods[i], amounts[i], defaults[i]);
         top := CASE WHEN before.explicit THEN before.hard ELSE defaults[i] END;
         IF amounts[i] > 0 AND amounts[i] > top - before.charged THEN
@@ -403,7 +423,7 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'tidewaiter_app') THEN
         GRANT SELECT, INSERT, UPDATE, DELETE ON quota_refund, quota_lease, traffic_hour, traffic_day, usage_hour,
-            usage_day, quota_request, quota_recount, quota_difference TO tidewaiter_app;
+            usage_day, quota_request, quota_recount, quota_difference, blob_sweep TO tidewaiter_app;
     END IF;
 END $$;
 """
