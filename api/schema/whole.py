@@ -12,6 +12,7 @@ from api.schema.errors import ERRORS
 from api.schema.nodes import NodeQueries
 from api.schema.organizations import OrganizationMutations, OrganizationQueries
 from api.schema.permissions import PermissionMutations
+from api.schema.quota_estimates import QuotaEstimateQueries
 from api.schema.quota_explaining import QuotaExplainingQueries
 from api.schema.quotas import QuotaMutations, QuotaQueries
 from api.schema.repositories import RepositoryMutations, RepositoryQueries
@@ -27,6 +28,7 @@ class Query(
     RepositoryQueries,
     QuotaQueries,
     QuotaExplainingQueries,
+    QuotaEstimateQueries,
     AuditQueries,
     AuditProofQueries,
     NodeQueries,

@@ -62,14 +62,21 @@ async def ensure(work: Work, organization: str, name: str) -> Place:
         with suppress(RepositoryTaken):
             await _create(work, organization, name, "PRIVATE", "OTHER", "")
         place = await finding.repository(work, organization, name)
-    try:
-        work.require("push", place)
-    except PlaceNotFound:
-        # What is hidden is refused in the words in which making it would have been.
-        work.require("create_repository", await finding.organization(work, organization))
-        raise
+    await _require_push(work, place, organization)
     await finding.hold(work, place)
     return place
+
+
+async def foreseen(work: Work, organization: str, name: str) -> Place:
+    """The repository as a push would find it, or would make it: then it does not exist yet. Makes nothing, and raises
+    what a push would."""
+    place = await finding.repository(work, organization, name)
+    if place.exists:
+        await _require_push(work, place, organization)
+        return place
+    made = replace(await _creatable(work, organization, name), kind="repository", name=place.name)
+    work.require("push", made)  # who may make it need not be one who may push to it
+    return replace(made, exists=False)
 
 
 async def update(work: Work, place: Place, changed: dict[str, Any]) -> Repository:
@@ -96,13 +103,29 @@ def read_repository(row: Any) -> Repository:
     return Repository(**{name: row[name] for name in Repository.model_fields})
 
 
-async def _create(
-    work: Work, organization: str, name: str, visibility: str, category: str, description: str
-) -> Repository:
+async def _require_push(work: Work, place: Place, organization: str) -> None:
+    try:
+        work.require("push", place)
+    except PlaceNotFound:
+        # What is hidden is refused in the words in which making it would have been.
+        work.require("create_repository", await finding.organization(work, organization))
+        raise
+
+
+async def _creatable(work: Work, organization: str, name: str) -> Place:
+    """The organization that a repository of this name may be made in. Raises `RepositoryNameInvalid`, and what
+    `require` raises."""
     place = await finding.organization(work, organization)
     work.require("create_repository", place)
     if clause := naming.repository_clause(name):
         raise RepositoryNameInvalid(f"'{name[:140]}' is no name for a repository: {clause}", path=["name"])
+    return place
+
+
+async def _create(
+    work: Work, organization: str, name: str, visibility: str, category: str, description: str
+) -> Repository:
+    place = await _creatable(work, organization, name)
     _check_description(description)
     await finding.hold(work, place)
     repository = Repository(

@@ -68,6 +68,9 @@ LOOKS = {
     '{ quotaExplain(scope: {organization: "ORG"}) { usedBytes freedBy(tags: []) { bytes } } }': [
         ("quota.explain", "organization ORG")
     ],
+    '{ estimatePush(organization: "ORG", repository: "WEB", descriptors: []) { fits } }': [
+        ("quota.estimate", "ORG/WEB")
+    ],
     '{ account(name: "ACCOUNT") { name } }': [("account.show", "ACCOUNT")],
     '{ account(name: "ACCOUNT") { users { nodes { name } } } }': [
         ("account.show", "ACCOUNT"),
