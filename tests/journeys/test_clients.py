@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import world
-from tests.support.clients import Client, Docker, Oras, Outcome
+from tests.support.clients import Client, Oras, Outcome
 from tests.support.images import Image, make_layout, payload
 from tests.support.world import Entry, Person, Tenant, Tidewaiter
 
@@ -141,27 +141,6 @@ async def test_a_withdrawn_permission_ends_the_next_pull(
     refused_as_unknown_or_unseen(await reader.pull(acme.reference("web", "1.0"), tmp_path / "after"))
 
 
-async def test_a_push_over_quota_is_told_the_numbers(owner: Client, acme: Tenant, image: Image, tmp_path: Path) -> None:
-    limit = 100_000
-    await world.limit_storage(acme, limit)
-    accepted(await owner.push(image, acme.reference("web", "1.0")))
-    outcome = await owner.push(too_large(acme, tmp_path), acme.reference("web", "2.0"))
-    refused(outcome, acme.organization)
-    told = {word: number_after(word, outcome.output) for word in ("limit", "used", "requested")}
-    assert told["limit"] == limit
-    assert sum(len(content) for content in image.payloads) <= told["used"] <= limit
-    assert told["used"] + told["requested"] > limit
-
-
-async def test_docker_gives_up_a_push_over_quota_after_one_try(docker: Docker, acme: Tenant, tmp_path: Path) -> None:
-    """An answer that docker believes to be a passing trouble makes it try five times, for 50 seconds."""
-    owner = await signed_in(docker, acme, acme.owner)
-    await world.limit_storage(acme, 100_000)
-    refused(await owner.push(too_large(acme, tmp_path), acme.reference("web", "1.0")))
-    denied = [entry for entry in await world.story(acme) if entry.outcome == "DENIED"]
-    assert len(denied) == 1, denied
-
-
 async def test_the_audit_log_tells_the_same_story(
     client: Client, owner: Client, acme: Tenant, image: Image, tmp_path: Path
 ) -> None:
@@ -183,18 +162,6 @@ async def test_the_audit_log_tells_the_same_story(
     log = await world.story(acme)
     assert without_repeats(log) == happened
     assert all(entry.reason for entry in log if entry.outcome == "DENIED")
-
-
-def too_large(tenant: Tenant, tmp_path: Path) -> Image:
-    """One layer, so that one refusal ends the push."""
-    return make_layout(tmp_path / "too-large", [payload(f"{tenant.organization} large", 400_000)])
-
-
-def number_after(word: str, text: str) -> int:
-    """The whole number that follows a word: `used 4,096 bytes`, `used: 4096`."""
-    found = re.search(rf"{word}\W+(\d[\d,_]*)", text)
-    assert found, f"no number after {word!r} in: {text}"
-    return int(re.sub(r"\D", "", found[1]))
 
 
 def without_repeats(log: Sequence[Entry]) -> list[tuple[str, str, str]]:
