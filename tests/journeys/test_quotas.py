@@ -48,7 +48,8 @@ async def test_a_push_over_quota_is_told_the_numbers_at_the_first_try(
     assert told["limit"] == 100_000
     assert sum(len(content) for content in small.payloads) <= told["used"] <= 100_000
     assert told["used"] + told["requested"] > 100_000
-    assert len(await denied(acme, "image.push")) == 1
+    # oras asks again, whatever the answer was.
+    assert len(await denied(acme, "image.push")) == (3 if owner.name == "oras" else 1)
     assert (await used(acme))[1] == 0
     accepted(await owner.push(image_of(acme, tmp_path, "fits", 20_000), acme.reference("web", "3.0")))
 
