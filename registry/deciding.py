@@ -36,6 +36,7 @@ WORDS = {
     "manage_users": "Managing users and credentials of",
     "view_audit": "Reading the audit log of",
     "view_quota": "Reading the quotas of",
+    "request_quota": "Asking for another limit of",
     "administer": "Administering",
 }
 

@@ -12,6 +12,7 @@ from api.schema.audit import entry_of_index
 from api.schema.context import Info
 from api.schema.credentials import access_key_of_id
 from api.schema.organizations import organization_of_id
+from api.schema.quota_requests import request_of_id
 from api.schema.repositories import repository_of_id, share_of_id
 from api.schema.scalars import Node
 from registry.errors import Invalid
@@ -31,6 +32,7 @@ FINDERS: dict[str, Callable[[Info, UUID], Awaitable[Node | None]]] = {
     "org": organization_of_id,
     "repo": repository_of_id,
     "share": share_of_id,
+    "request": request_of_id,
 }
 
 

@@ -14,6 +14,7 @@ from api.schema.organizations import OrganizationMutations, OrganizationQueries
 from api.schema.permissions import PermissionMutations
 from api.schema.quota_estimates import QuotaEstimateQueries
 from api.schema.quota_explaining import QuotaExplainingQueries
+from api.schema.quota_requests import QuotaRequestMutations, QuotaRequestQueries
 from api.schema.quotas import QuotaMutations, QuotaQueries
 from api.schema.repositories import RepositoryMutations, RepositoryQueries
 from api.schema.scalars import SCALARS
@@ -29,6 +30,7 @@ class Query(
     QuotaQueries,
     QuotaExplainingQueries,
     QuotaEstimateQueries,
+    QuotaRequestQueries,
     AuditQueries,
     AuditProofQueries,
     NodeQueries,
@@ -46,6 +48,7 @@ class Mutation(
     TagMutations,
     PermissionMutations,
     QuotaMutations,
+    QuotaRequestMutations,
 ):
     pass
 

@@ -14,13 +14,14 @@ class ReasonTooLong(Invalid):
     code = "REASON_TOO_LONG"
 
 
-def stated(reason: str | None) -> str | None:
-    """The reason as a line of text; None where none was given. Raises `ReasonTooLong`."""
+def stated(reason: str | None, field: str = "reason") -> str | None:
+    """The reason, or what another field says of it, as a line of text; None where none was given. Raises
+    `ReasonTooLong`."""
     line = UNSEEN.sub(" ", reason or "").strip()
     if len(line) > LONGEST:
         raise ReasonTooLong(
-            f"A reason has at most {LONGEST} characters; this one has {len(line)}. Put the rest where it can be linked "
-            "to.",
-            path=["reason"],
+            f"A {field} has at most {LONGEST} characters; this one has {len(line)}. Put the rest where it can be "
+            "linked to.",
+            path=[field],
         )
     return line or None

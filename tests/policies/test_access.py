@@ -33,12 +33,14 @@ organization  create_repository     .      .      .    .     .          .     . 
 organization  delete                .      .      .    .     .          .     .    .     x          .      x        x           x
 organization  grant                 .      .      .    .     .          .     .    .     x          .      x        x           .
 organization  view_quota            .      .      .    .     .          .     .    .     x          .      x        x           x
+organization  request_quota         .      .      .    .     .          .     .    .     x          .      x        .           .
 account       view                  .      .      .    .     .          .     .    .     .          x      x        x           x
 account       create_organization   .      .      .    .     .          .     .    .     .          .      x        x           .
 account       create_user           .      .      .    .     .          .     .    .     .          .      x        x           .
 account       manage_users          .      .      .    .     .          .     .    .     .          .      x        x           x
 account       view_audit            .      .      .    .     .          .     .    .     .          .      x        x           x
 account       view_quota            .      .      .    .     .          .     .    .     .          .      x        x           x
+account       request_quota         .      .      .    .     .          .     .    .     .          .      x        .           .
 platform      administer            .      .      .    .     .          .     .    .     .          .      .        x           x
 platform      view_audit            .      .      .    .     .          .     .    .     .          .      .        x           x
 """  # noqa: E501

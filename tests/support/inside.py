@@ -26,11 +26,12 @@ PASSWORD = "a password that is long enough"
 
 @dataclass(frozen=True, slots=True)
 class Household:
-    """An account with one organization of the same name, and the owner who acts."""
+    """An account with one organization of the same name, the owner who acts, and the administrator of them all."""
 
     system: System
     name: str
     owner: Actor
+    admin: Actor
 
     def begin(self) -> Work:
         return self.system.foundation.begin(self.owner, Origin("request", "192.0.2.1", "a test"))
@@ -86,4 +87,4 @@ async def settle(system: System, name: str) -> Household:
     owner = Actor(ActorKind.USER, user.name, user.id, account.id, user.generation)
     async with foundation.begin(owner, Origin()) as work:
         await founding.found(work, unique)
-    return Household(system, unique, owner)
+    return Household(system, unique, owner, admin)

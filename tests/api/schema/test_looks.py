@@ -68,6 +68,7 @@ LOOKS = {
     '{ quotaExplain(scope: {organization: "ORG"}) { usedBytes freedBy(tags: []) { bytes } } }': [
         ("quota.explain", "organization ORG")
     ],
+    "{ quotaRequests { nodes { id } } }": [("quota_request.list", "platform")],
     '{ estimatePush(organization: "ORG", repository: "WEB", descriptors: []) { fits } }': [
         ("quota.estimate", "ORG/WEB")
     ],

@@ -17,6 +17,7 @@ SEEN_BY = {
     "Repository": {"reader", "writer", "manager", "owner", "admin"},
     "Share": {"manager", "owner", "admin"},
     "AccessKey": {"reader"},
+    "QuotaRequest": {"manager", "owner", "admin"},
     "AuditEntry": {"owner", "admin"},
 }
 
@@ -30,6 +31,9 @@ async def ids_of(tidewaiter: Server, cast: Cast) -> dict[str, str]:
         tidewaiter, "createShare", cast.manager, "share { id }", **place, account=cast.receiver, forever=True
     )
     key = await change(tidewaiter, "createAccessKey", cast.reader, "accessKey { id }", name="ci")
+    tags = {"scope": place, "key": "TAGS"}
+    await change(tidewaiter, "setQuota", ADMIN, **tags, limit=1)
+    request = await change(tidewaiter, "requestQuota", cast.manager, "request { id }", **tags, limit=2)
     found = await ask(
         tidewaiter,
         """
@@ -51,6 +55,7 @@ async def ids_of(tidewaiter: Server, cast: Cast) -> dict[str, str]:
         "Repository": found["repository"]["id"],
         "Share": share["share"]["id"],
         "AccessKey": key["accessKey"]["id"],
+        "QuotaRequest": request["request"]["id"],
         "AuditEntry": found["auditLog"]["nodes"][0]["id"],
     }
 
@@ -87,7 +92,7 @@ async def test_what_was_deleted_is_absent(tidewaiter: Server, cast: Cast) -> Non
     )
     place = {"organization": cast.acme.organization, "name": found["node"]["name"]}
     await change(tidewaiter, "deleteRepository", cast.manager, **place)
-    for kind in ("Repository", "Share"):
+    for kind in ("Repository", "Share", "QuotaRequest"):
         assert (await ask(tidewaiter, NODE, cast.acme.owner, id=ids[kind]))["node"] is None
 
 
@@ -105,7 +110,7 @@ async def test_an_id_of_an_unknown_kind_is_absent(tidewaiter: Server) -> None:
 
 async def test_an_id_under_the_prefix_of_another_kind_is_absent(tidewaiter: Server, cast: Cast) -> None:
     repository = (await ids_of(tidewaiter, cast))["Repository"]
-    for prefix in ("acct", "user", "org", "share", "key"):
+    for prefix in ("acct", "user", "org", "share", "key", "request"):
         id = repository.replace("repo", prefix)
         assert (await ask(tidewaiter, NODE, ADMIN, id=id))["node"] is None
 

@@ -4,19 +4,24 @@ no other reason than that they met."""
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
+from uuid import UUID
 
 import anyio
 import asyncpg
 import pytest
 
+from policies.quotas import Key
 from registry.actors import Origin
 from registry.deciding import PlaceNotFound
 from registry.errors import NotFound
 from registry.oci.digest import digest_of
+from registry.quotas import requesting, usage
+from registry.quotas.usage import Limits
 from registry.repositories import creating, deleting, tagging, uploading
 from registry.repositories.receiving import Incoming, Receiver
 from registry.repositories.uploading import UploadUnknown
 from registry.system import System
+from registry.work import Work
 from tests.support.inside import Household, settle
 
 PATIENCE_SECONDS = 20
@@ -134,6 +139,48 @@ async def test_of_two_who_delete_a_repository_one_finds_it_gone(ours: Household,
         second = await meets(books, remove(ours, "web"))
     with pytest.raises(PlaceNotFound):
         await second
+
+
+async def asked(ours: Household) -> UUID:
+    """A request for more tags of the repository, which has a limit."""
+    async with administrating(ours) as work:
+        await usage.set_limit(work, await ours.place(work, "web"), Key.TAGS, Limits(frozenset({"limit"}), limit=5))
+    async with ours.begin() as work:
+        place = await ours.place(work, "web")
+        return await requesting.ask(work, place, Key.TAGS, Limits(frozenset({"limit"}), limit=9))
+
+
+def administrating(ours: Household) -> Work:
+    return ours.system.foundation.begin(ours.admin, Origin())
+
+
+async def test_a_repository_whose_request_is_being_decided_is_deleted_afterwards(
+    ours: Household, books: asyncpg.Connection
+) -> None:
+    request = await asked(ours)
+    async with administrating(ours) as work:
+        await requesting.decide(work, request, approve=True, note=None)
+        removing = await meets(books, remove(ours, "web"))
+        assert not removing.done()
+    await removing
+    assert await books.fetchval("SELECT count(*) FROM quota_request WHERE id = $1", request) == 0
+
+
+async def test_a_request_whose_repository_is_being_deleted_is_not_there(
+    ours: Household, books: asyncpg.Connection
+) -> None:
+    request = await asked(ours)
+
+    async def decide() -> None:
+        async with administrating(ours) as work:
+            await requesting.decide(work, request, approve=True, note=None)
+
+    async with ours.begin() as work:
+        await deleting.delete_repository(work, await ours.place(work, "web"))
+        deciding = await meets(books, decide())
+        assert not deciding.done()
+    with pytest.raises(NotFound):
+        await deciding
 
 
 async def test_who_lost_an_upload_holds_no_more_for_it(ours: Household, system: System) -> None:
