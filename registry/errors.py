@@ -64,7 +64,7 @@ class QuotaExceeded(Denied):
 
 
 class TrafficExceeded(QuotaExceeded):
-    """The month's traffic is used up. `detail` holds retry_after besides, until the next month."""
+    """The month's traffic is used up. `detail` holds retry_after besides, in seconds, and resets_at, the next month."""
 
 
 class NotFound(Refusal):

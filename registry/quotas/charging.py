@@ -6,7 +6,6 @@ locked for the shortest time and in one order, and no two changes ever wait for 
 no room, the change is rolled back and `QuotaExceeded` raised as the Work is left.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,9 @@ from registry.places import Place
 from registry.settings import Settings
 from registry.work import Work
 
+# There are clients that wait as long as they are told, a minute at most, and ask five times: who told them of the next
+# month would keep their user waiting for minutes before the sentence is shown. A limit may be raised at any time.
+RETRY_SECONDS = 1
 CHARGE = "SELECT * FROM quota_charge($1, $2, $3, $4, $5, $6)"
 LINK = """
     INSERT INTO organization_blob AS b (organization_id, digest, size, links, first_at) VALUES ($1, $2, $3, 1, $4)
@@ -142,8 +144,8 @@ async def _exceeded(work: Work, line: Line, limit: int, charged: int) -> QuotaEx
     numbers = {"limit": limit, "used": charged - held, "held": held, "requested": line.amount}
     if not period:
         return QuotaExceeded(sentence, key=key.value, scope=scope, **numbers)
-    wait = math.ceil((quotas.next_month(work.now) - work.now).total_seconds())
-    return TrafficExceeded(sentence, key=key.value, scope=scope, retry_after=wait, **numbers)
+    resets = quotas.next_month(work.now).isoformat()
+    return TrafficExceeded(sentence, key=key.value, scope=scope, retry_after=RETRY_SECONDS, resets_at=resets, **numbers)
 
 
 async def _standing(work: Work, due: Due) -> Any:
