@@ -24,7 +24,7 @@ class Forecast:
 
 
 def trend(values: Sequence[int]) -> float | None:
-    """What each day adds to a level, of its values at the end of each of the last days; what is older does not count."""
+    """What each day adds to a level, of its values at the end of each of the last days; older ones do not count."""
     recent = list(enumerate(values[-MOST_DAYS:]))
     if len(recent) < LEAST_DAYS:
         return None

@@ -1,5 +1,7 @@
 """Trends of the last days: what they follow, what they do not, and when a limit is near."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -41,7 +43,7 @@ def test_what_falls_when_read_backward_rises(values: list[int]) -> None:
 @given(values=days)
 def test_it_is_between_the_least_and_the_most_that_a_day_added(values: list[int]) -> None:
     recent = values[-MOST_DAYS:]
-    steps = [later - earlier for earlier, later in zip(recent, recent[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(recent)]
     found = trend(values)
     assert found is not None
     assert min(steps) - 1e-3 <= found <= max(steps) + 1e-3

@@ -1,6 +1,7 @@
 """Hours and days of an answer: none is missing, none is told twice, and nothing is told of what has not begun."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ def test_points_touch_all_of_the_span_and_nothing_else(start: datetime, lasting:
     end = start + lasting
     found, length = history.times(start, end, interval), LENGTHS[interval]
     assert len(found) == history.count(start, end, interval)
-    assert [later - earlier for earlier, later in zip(found, found[1:], strict=False)] == [length] * (len(found) - 1)
+    assert [later - earlier for earlier, later in pairwise(found)] == [length] * (len(found) - 1)
     if start == end:
         assert found == []
     else:
