@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.schema.asking import ADMIN, NOBODY, Cast, ask, change, code_of, told
+from tests.api.schema.asking import ADMIN, NOBODY, Cast, ask, change, code_of, statements_of, told
 from tests.support import world
 from tests.support.handmade import INDEX, described, digest_of, index_of, knocking, manifest_of
 from tests.support.images import MANIFEST
@@ -169,6 +169,31 @@ async def test_an_upload_on_its_way_is_told_with_who_and_with_what(tidewaiter: S
     assert (first["repository"], first["user"], first["received"], first["held"]) == ("web", writer.name, 1000, 1000)
     assert (second["client"], second["received"], second["held"]) == ("a client/2.0", 0, 0)
     assert first["startedAt"] < first["heldUntil"] < first["expiresAt"]
+
+
+async def test_traffic_that_is_let_through_ahead_is_told_where_it_counts(tidewaiter: Server, acme: Tenant) -> None:
+    async with knocking(tidewaiter, acme.owner) as door:
+        await door.push_image(f"{acme.organization}/web", "1.0", b"a" * 1000)
+        assert (await door.get(f"/v2/{acme.organization}/web/manifests/1.0")).status_code == 200
+    found = await explained(acme.owner, tidewaiter, organization=acme.organization)
+    assert {lease["key"] for lease in found["leases"]} == {"EGRESS_BYTES", "PULLS"}
+    assert [lease["used"] for lease in found["leases"] if lease["key"] == "PULLS"] == [1]
+    assert (await explained(acme.owner, tidewaiter, account=acme.account))["leases"] == []
+
+
+async def test_many_repositories_take_no_more_statements_than_one(tidewaiter: Server, acme: Tenant) -> None:
+    query = """
+        query($scope: QuotaScope!, $n: Int) { quotaExplain(scope: $scope) {
+            usedBytes reclaimableBytes repositories(first: $n) { repository tags(first: $n) { bytes } }
+        } }
+    """
+    scope = {"organization": acme.organization}
+    async with knocking(tidewaiter, acme.owner) as door:
+        for number in range(3):
+            await door.push_image(f"{acme.organization}/web-{number}", "1.0", bytes([number]))
+            await door.push_image(f"{acme.organization}/web-{number}", "2.0", bytes([number]), b"more")
+    one = await statements_of(tidewaiter, query, acme.owner, scope=scope, n=1)
+    assert await statements_of(tidewaiter, query, acme.owner, scope=scope, n=3) == one
 
 
 async def test_who_only_sees_a_repository_is_told_its_own_numbers_alone(tidewaiter: Server, acme: Tenant) -> None:
