@@ -35,7 +35,7 @@ from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
 from registry.errors import Refusal, Unable
 from registry.keys import AUDIT_SEALING, AUDIT_SIGNING, Keys, load_keys, missing, read_retired, read_signers
-from registry.quotas import reserving
+from registry.quotas import recounting, reserving
 from registry.quotas.charging import settle_dues
 from registry.quotas.metering import Meter
 from registry.repositories import sweeping, uploading
@@ -135,6 +135,7 @@ async def tend(system: System) -> None:
         try:
             await tidy(system.foundation)
             await system.meter.tend(system.foundation)
+            await recounting.verify(system.foundation)
             await _keep_log(system)
         except Exception:
             log.exception("tending failed")

@@ -25,6 +25,9 @@ AUDIT = {
     "segments": "audit_retention:segments",
     "witness": "audit_witness:witness",
 }
+QUOTA = {
+    "check": "quota_checking:check",
+}
 app = Group(
     "tidewaiter",
     "Tidewaiter, the container registry that keeps the books.",
@@ -34,6 +37,7 @@ app = Group(
         "schema": "serving:schema",
         "doctor": "doctor:doctor",
         "user": Group("user", "Users, for the operator of this machine.", USER),
+        "quota": Group("quota", "Quotas, for the operator of this machine.", QUOTA),
         "audit": Group("audit", "The audit log, for the operator of this machine.", AUDIT),
     },
 )

@@ -1,0 +1,166 @@
+"""The recount finds what is wrong, says so once, and repairs it, also in the midst of pushes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from registry.actors import SYSTEM, Origin
+from registry.quotas import recounting
+from registry.system import System
+from tests.support import world
+from tests.support.books import address_of, opened
+from tests.support.handmade import knocking
+from tests.support.images import payload
+from tests.support.inside import Household, settle
+from tests.support.log import events
+from tests.support.meters import scope_of
+from tests.support.recount import differences
+from tests.support.server import Server
+from tests.support.world import Tenant
+
+VERIFIED = "query($scope: QuotaScope!) { quotas(scope: $scope) { key used difference lastVerifiedAt } }"
+SPOIL = {
+    "a counter too high": "UPDATE quota_counter SET charged = charged + 7 WHERE scope_id = $1",
+    "a counter that is gone": "DELETE FROM quota_counter WHERE scope_id = $1",
+    "links too many": "UPDATE organization_blob SET links = links + 1 WHERE organization_id = $1",
+    "links that are gone": "DELETE FROM organization_blob WHERE organization_id = $1",
+    "a refund that nobody is owed": (
+        "INSERT INTO quota_refund (scope_kind, scope_id, key, amount) VALUES ('organization', $1, 'STORAGE_BYTES', 5)"
+    ),
+}
+
+
+@pytest.fixture
+async def ours(system: System, books: asyncpg.Connection) -> AsyncIterator[Household]:
+    ours = await settle(system, "recounted")
+    await ours.ensure("web")
+    await ours.store("web", b"a layer")
+    await ours.push("web", "1.0")
+    yield ours
+
+
+async def organization_of(ours: Household) -> object:
+    async with ours.begin() as work:
+        return (await ours.place(work, "web")).organization_id
+
+
+async def verify(system: System, *, hours: float) -> None:
+    clock = system.foundation.settings.clock_file
+    assert clock is not None
+    clock.write_text(str(timedelta(hours=hours).total_seconds()))
+    await recounting.verify(system.foundation)
+    await system.foundation.ledger.catch_up()
+
+
+async def repair(system: System) -> list[recounting.Difference]:
+    async with system.foundation.begin(SYSTEM, Origin()) as work:
+        return await recounting.repair(work)
+
+
+@pytest.mark.parametrize("kind", SPOIL)
+async def test_every_kind_of_difference_is_found_repaired_and_recorded(
+    ours: Household, system: System, books: asyncpg.Connection, kind: str
+) -> None:
+    await books.execute(SPOIL[kind], await organization_of(ours))
+    wrong = await differences(books)
+    assert wrong != []
+    found = await repair(system)
+    assert len(found) == len(wrong)
+    assert {one.name for one in found} == {ours.name}
+    assert await differences(books) == []
+    assert await repair(system) == []
+    await system.foundation.ledger.catch_up()
+    for one in found:
+        (entry, *_) = await events(books, action="quota.repair", target={"name": one.target})
+        assert entry["change"]["charged"][0] == one.charged
+
+
+async def test_a_repair_waits_for_pushes_on_their_way_and_loses_none(
+    ours: Household, system: System, books: asyncpg.Connection
+) -> None:
+    """One has charged and not committed yet, another has not charged yet."""
+    await books.execute(SPOIL["a counter too high"], await organization_of(ours))
+    async with ours.begin() as early:
+        await ours.push_with(early, "web", "2.0", marked="early")
+        repairing = asyncio.ensure_future(repair(system))
+        async with ours.begin() as late:
+            await ours.push_with(late, "web", "3.0", marked="late")
+    await repairing
+    await asyncio.gather(*(ours.push("web", f"t{number}", marked=str(number)) for number in range(5)), repair(system))
+    assert await differences(books) == []
+
+
+async def test_a_difference_is_told_once_while_it_stands(
+    ours: Household, system: System, books: asyncpg.Connection
+) -> None:
+    target = {"name": f"organization {ours.name} TAGS"}
+    spoil = "UPDATE quota_counter SET charged = charged + $2 WHERE scope_id = $1 AND key = 'TAGS'"
+    organization = await organization_of(ours)
+    await verify(system, hours=2)
+    await books.execute(spoil, organization, 3)
+    await verify(system, hours=2.5)
+    assert await events(books, action="quota.difference", target=target) == []  # it is not due yet
+    for hours in (4, 6):
+        await verify(system, hours=hours)
+        entries = await events(books, action="quota.difference", target=target)
+        assert [entry["change"]["charged"] for entry in entries] == [[1, 4]]
+    assert await books.fetchval("SELECT charged - owed FROM quota_difference WHERE scope_id = $1", organization) == 3
+    await books.execute(spoil, organization, -3)
+    await verify(system, hours=8)
+    assert await books.fetchval("SELECT count(*) FROM quota_difference WHERE scope_id = $1", organization) == 0
+
+
+# Through the door and the command
+
+
+@pytest.fixture
+async def acme(tidewaiter: Server) -> Tenant:
+    acme = await world.tenant(tidewaiter, "checked")
+    async with knocking(tidewaiter, acme.owner) as door:
+        await door.push_image(f"{acme.organization}/web", "1.0", payload(acme.account, 3000))
+    return acme
+
+
+async def check(tidewaiter: Server, *words: str) -> tuple[int, str]:
+    done = await asyncio.to_thread(tidewaiter.command, "quota", "check", *words)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+async def test_the_command_finds_and_repairs(tidewaiter: Server, acme: Tenant) -> None:
+    assert await check(tidewaiter) == (0, "Every counter says what is there.\n")
+    async with opened(address_of(tidewaiter)) as books:
+        await books.execute(
+            "UPDATE quota_counter SET charged = charged + 41 WHERE key = 'STORAGE_BYTES'"
+            " AND scope_id = (SELECT id FROM organization WHERE name = $1)",
+            acme.organization,
+        )
+        code, text = await check(tidewaiter, "--json")
+        told = json.loads(text)
+        (line,) = told["differences"]
+        assert (code, told["equal"], told["repaired"]) == (1, False, False)
+        assert (line["kind"], line["name"], line["key"]) == ("organization", acme.organization, "STORAGE_BYTES")
+        assert line["charged"] - line["owed"] == 41
+        code, text = await check(tidewaiter)
+        assert (code, f"organization {acme.organization} STORAGE_BYTES" in text) == (1, True)
+        code, text = await check(tidewaiter, "--fix")
+        assert (code, "quota.repair" in text) == (0, True)
+        assert await differences(books) == []
+    assert (await check(tidewaiter, "--json"))[0] == 0
+
+
+async def test_when_it_was_verified_is_told_to_who_may_see_the_quota(tidewaiter: Server, acme: Tenant) -> None:
+    async with opened(address_of(tidewaiter)) as books:
+        at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        before = await books.fetchval("SELECT verified_at FROM quota_recount")
+        await books.execute("UPDATE quota_recount SET verified_at = $1", at)
+        owner = acme.owner
+        scope = {"scope": scope_of(acme, "organization")}
+        answer = await tidewaiter.graphql(VERIFIED, scope, user=owner.name, password=owner.password)
+        await books.execute("UPDATE quota_recount SET verified_at = $1", before)
+    assert {quota["lastVerifiedAt"] for quota in answer["data"]["quotas"]} == {"2026-01-02T03:04:05Z"}
+    assert {quota["difference"] for quota in answer["data"]["quotas"]} == {0}
