@@ -25,7 +25,7 @@ LAST_HOUR = timedelta(hours=23)
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Of a level: what it was at the end, and the most it was. Of a flow: how much, and how much in the busiest hour."""
+    """Of a level: what it was at the end, and the most it was. Of a flow: how much, and the most in one hour."""
 
     time: datetime
     value: int

@@ -23,8 +23,8 @@ def perhaps() -> Any:
 class QuotaCounter(SQLModel, table=True):
     """`charged` counts what is there and what is on its way. `hard` is the limit if `explicit`, else the default.
 
-    `period` is the month of what is counted by the month, `peak` the most since the last sample. `warned` and
-    `soft_warned` say what has been told of a limit that comes near.
+    `period` is the month of what is counted by the month, `sampled` what the last sample found used, and `peak` the
+    most that was charged since. `warned` and `soft_warned` say what has been told of a limit that comes near.
     """
 
     __tablename__ = "quota_counter"
@@ -42,6 +42,7 @@ class QuotaCounter(SQLModel, table=True):
     soft: int | None = perhaps()
     period: str = plain()
     peak: int = whole_number(default=0)
+    sampled: int = whole_number(default=0)
     warned: int = Field(default=0, sa_type=SmallInteger)
     soft_warned: bool = False
 

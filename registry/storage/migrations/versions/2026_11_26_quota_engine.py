@@ -16,6 +16,7 @@ ALTER TABLE quota_counter
     ADD COLUMN soft bigint,
     ADD COLUMN period text COLLATE "C" NOT NULL DEFAULT '',
     ADD COLUMN peak bigint NOT NULL DEFAULT 0,
+    ADD COLUMN sampled bigint NOT NULL DEFAULT 0,
     ADD COLUMN warned smallint NOT NULL DEFAULT 0,
     ADD COLUMN soft_warned boolean NOT NULL DEFAULT false;
 
