@@ -35,7 +35,7 @@ from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
 from registry.errors import Refusal, Unable
 from registry.keys import AUDIT_SEALING, AUDIT_SIGNING, Keys, load_keys, missing, read_retired, read_signers
-from registry.quotas import recounting, reserving
+from registry.quotas import recounting, reserving, sampling
 from registry.quotas.charging import settle_dues
 from registry.quotas.metering import Meter
 from registry.repositories import sweeping, uploading
@@ -174,6 +174,7 @@ async def tidy(foundation: Foundation) -> None:
         await foundation.blobs.discard_upload(upload)
     await sweeping.sweep(foundation)
     await reserving.apply_refunds(foundation)
+    await sampling.sample(foundation)
     async with foundation.begin(SYSTEM, Origin()) as work:
         for days in (0, 31):
             await work.fetchval("SELECT audit_prepare($1)", work.now + timedelta(days=days))
