@@ -34,15 +34,13 @@ class Quota:
 
     @classmethod
     def of(cls, row: QuotaRow) -> "Quota":
-        total = row.used + row.held
-        percent = None if row.limit is None else 100.0 if row.limit == 0 else round(100 * total / row.limit, 2)
         return cls(
             key=row.key,
             limit=None if row.limit is None else BigInt(row.limit),
             soft_limit=None if row.soft_limit is None else BigInt(row.soft_limit),
             used=BigInt(row.used),
             held=BigInt(row.held),
-            percent=percent,
+            percent=row.percent,
             unit=row.unit,
             told=row.told,
             last_verified_at=row.verified_at,

@@ -15,7 +15,7 @@ from registry.work import Work
 # In one statement, and so of one moment: what is charged, and how much of that is on its way or has been given back.
 # Kind and id of the scope, and the month.
 COUNTERS = """
-    SELECT q.key, q.charged, q.explicit, q.hard, q.soft, q.warned, q.period,
+    SELECT q.key, q.charged, q.explicit, q.hard, q.soft, q.warned, q.period, q.peak,
         coalesce(d.charged - d.owed, 0) AS difference,
         CASE WHEN q.key = 'STORAGE_BYTES' THEN (
             SELECT coalesce(sum(u.held), 0) FROM upload u
@@ -49,7 +49,7 @@ class Quota:
     """`limit` none: counted but unlimited. `used` is settled, `held` on its way; both in `unit`.
 
     `told` is the step in per cent that its owner was last told of. `difference` is what the last recount, at
-    `verified_at`, found charged beyond what is there.
+    `verified_at`, found charged beyond what is there. `peak` is the most that was charged since the last sample.
     """
 
     key: Key
@@ -61,6 +61,14 @@ class Quota:
     told: int = 0
     verified_at: datetime | None = None
     difference: int = 0
+    peak: int = 0
+
+    @property
+    def percent(self) -> float | None:
+        """Used and held of the limit; a limit of nothing is always full."""
+        if self.limit is None:
+            return None
+        return round(100 * (self.used + self.held) / self.limit, 2) if self.limit else 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,4 +193,4 @@ def _quota(work: Work, place: Place, key: Key, row: Any | None, verified: dateti
         return Quota(key, limit, soft, 0, 0, quotas.UNITS[key], verified_at=verified)
     used = row["charged"] - row["held"] - row["refunded"]
     told, difference = row["warned"], row["difference"]
-    return Quota(key, limit, soft, used, row["held"], quotas.UNITS[key], told, verified, difference)
+    return Quota(key, limit, soft, used, row["held"], quotas.UNITS[key], told, verified, difference, row["peak"])
