@@ -3,24 +3,21 @@
     report = await crash_run(folder, seconds=60, workers=3, seed=1)
     assert report.sound, report
 
-Each worker writes into a file of its own what was acknowledged, and when it was asked and answered, by a clock that
-all processes share. What must hold afterwards: everything acknowledged stands in the log once, whatever was answered
-before another was asked has the smaller number, a change and its entry are both there or both not, and every
-checkpoint ever signed is of the beginning of the one log.
+Each worker notes what was acknowledged, and when it was asked and answered. What must hold afterwards: everything
+acknowledged stands in the log once, whatever was answered before another was asked has the smaller number, a change and
+its entry are both there or both not, and every checkpoint ever signed is of the beginning of the one log.
 """
 
 import asyncio
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,18 +26,17 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from registry import migrating
+from benchmarks.killing import MISHAPS, Notes, Scene, again_and_again, read_notes, staged, told
 from registry.actors import SYSTEM, Origin
 from registry.audit.entries import unwrap
-from registry.errors import Refusal
 from registry.events import Event, Outcome
 from registry.identifiers import new_id
 from registry.settings import Settings
-from registry.storage import embedded
 from registry.system import System, running
 from registry.telemetry import configure
 from registry.transparency.merkle import CompactRange, leaf_hash
 
+MODULE = "benchmarks.crashing"
 SECONDS, WORKERS = 60, 3
 TASKS = 12
 PUBLISH_SECONDS = 1
@@ -63,70 +59,24 @@ class Report:
     inconsistent: int = 0
     torn: int = 0
     gaps: int = 0
+    failed: int = 0
 
     @property
     def sound(self) -> bool:
-        return not any((self.lost, self.duplicated, self.out_of_order, self.inconsistent, self.torn, self.gaps))
-
-
-@dataclass(slots=True)
-class Scene:
-    """The processes of one run."""
-
-    folder: Path
-    database: embedded.Server
-    workers: list[asyncio.subprocess.Process] = field(default_factory=list)
-    started: int = 0
-
-    async def start_worker(self) -> None:
-        self.started += 1
-        words = (sys.executable, "-m", "benchmarks.crashing", self.database.dsn, self.folder, str(self.started))
-        self.workers.append(await asyncio.create_subprocess_exec(*words))
-
-    async def kill_worker(self, place: int) -> None:
-        worker = self.workers.pop(place)
-        with suppress(ProcessLookupError):
-            worker.send_signal(signal.SIGKILL)
-        await worker.wait()
-
-    async def crash_database(self) -> None:
-        """As a crash leaves it: nothing is written out, the next start recovers."""
-        os.kill(self.database.pid, signal.SIGQUIT)
-        await _until(lambda: not _is_alive(self.database.pid))
-        self.database = await embedded.start(self.folder / "postgres")
+        wrong = self.lost, self.duplicated, self.out_of_order, self.inconsistent, self.torn, self.gaps, self.failed
+        return not any(wrong)
 
 
 async def crash_run(folder: Path, *, seconds: float, workers: int, seed: int) -> Report:
-    scene = Scene(folder, await embedded.start(folder / "postgres"))
     report = Report()
-    try:
-        await migrating.migrate(scene.database.dsn)
-        for _ in range(workers):
-            await scene.start_worker()
-        await _torment(scene, report, seconds, random.Random(seed))
-        while scene.workers:
-            await scene.kill_worker(0)
+    async with staged(MODULE, folder) as scene:
+        await scene.start(workers)
+        await scene.torment(seconds, random.Random(seed), begun=lambda: bool(read_notes(folder)))
+        await scene.kill_all()
+        killed = scene.killed
+        report.workers_killed, report.databases_killed, report.failed = killed.workers, killed.databases, killed.failed
         await _read_books(scene, report)
-    finally:
-        while scene.workers:
-            await scene.kill_worker(0)
-        await embedded.stop(scene.database)
     return report
-
-
-async def _torment(scene: Scene, report: Report, seconds: float, chance: random.Random) -> None:
-    """Begins once the first entries are acknowledged, so that a slow machine is tormented as much as a fast one."""
-    await _until(lambda: bool(_acknowledged(scene.folder)))
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        await asyncio.sleep(chance.uniform(0.3, 1.2))
-        if chance.random() < 0.15:
-            await scene.crash_database()
-            report.databases_killed += 1
-        else:
-            await scene.kill_worker(chance.randrange(len(scene.workers)))
-            await scene.start_worker()
-            report.workers_killed += 1
 
 
 # The books afterwards
@@ -188,7 +138,7 @@ def _inconsistent(rows: Sequence[Any], notes: Sequence[str]) -> int:
 
 def _order(folder: Path, places: dict[str, int], report: Report) -> None:
     """Every acknowledged entry is there, behind all that had been answered when it was asked for."""
-    done = _acknowledged(folder)
+    done = [(name, int(asked), int(answered)) for name, asked, answered in read_notes(folder)]
     report.acknowledged = len(done)
     report.lost = sum(name not in places for name, _, _ in done)
     kept = [(asked, answered, places[name]) for name, asked, answered in done if name in places]
@@ -201,34 +151,6 @@ def _order(folder: Path, places: dict[str, int], report: Report) -> None:
         report.out_of_order += place < furthest
 
 
-def _acknowledged(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, asked and answered in nanoseconds. A line that a kill has cut short was not acknowledged to anybody."""
-    found = []
-    for path in sorted(folder.glob("acknowledged.*")):
-        for line in path.read_text().splitlines():
-            words = line.split()
-            if len(words) == 4:
-                found.append((words[0], int(words[1]), int(words[2])))
-    return found
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    """What other processes do can only be looked at."""
-    while not holds():  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
-    except OSError:
-        return False
-    if state == "Z":
-        with suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-    return state != "Z"
-
-
 def _settings(folder: Path) -> Settings:
     return Settings(data=folder, audit_publish_seconds=PUBLISH_SECONDS)
 
@@ -237,25 +159,25 @@ def _settings(folder: Path) -> Settings:
 
 
 async def _work(dsn: str, folder: Path, name: str) -> None:
-    """Comes up again and again when the database is gone, until it is killed."""
-    descriptor = os.open(folder / f"acknowledged.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    while True:
-        with suppress(OSError, Refusal, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-            async with running(_settings(folder), configure(), dsn) as system, asyncio.TaskGroup() as tasks:
-                for number in range(TASKS):
-                    tasks.create_task(_load(system, descriptor, f"{name}-{number}"))
-        await asyncio.sleep(0.05)
+    notes = Notes(folder, name)
+
+    async def come_up() -> None:
+        async with running(_settings(folder), configure(), dsn) as system, asyncio.TaskGroup() as tasks:
+            for number in range(TASKS):
+                tasks.create_task(_load(system, notes, f"{name}-{number}"))
+
+    await again_and_again(come_up)
 
 
-async def _load(system: System, descriptor: int, name: str) -> None:
+async def _load(system: System, notes: Notes, name: str) -> None:
     for turn in range(1_000_000):
         target, asked = f"c-{name}-{os.getpid()}-{turn}", time.monotonic_ns()
         try:
             await (_change(system, target) if turn % 4 == 0 else _pull(system, target, turn))
-        except (OSError, Refusal, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        except MISHAPS:
             await asyncio.sleep(0.02)
             continue
-        os.write(descriptor, f"{target} {asked} {time.monotonic_ns()} .\n".encode())
+        notes.write(target, asked, time.monotonic_ns())
 
 
 async def _pull(system: System, target: str, turn: int) -> None:
@@ -275,8 +197,7 @@ async def _change(system: System, target: str) -> None:
 async def _whole() -> None:
     with tempfile.TemporaryDirectory(prefix="tidewaiter-crash-") as name:
         report = await crash_run(Path(name), seconds=SECONDS, workers=WORKERS, seed=random.randrange(2**32))
-    for title, count in asdict(report).items():
-        print(f"{title.replace('_', ' '):18} {count:9}")
+    told(report)
     sys.exit(0 if report.sound else 1)
 
 

@@ -1,4 +1,4 @@
-"""Killed at random, the log loses nothing, and says nothing twice. The long form is `make crash`."""
+"""Killed at random, the log loses nothing, and says nothing twice. The long form is `python -m benchmarks.crashing`."""
 
 from pathlib import Path
 
