@@ -66,12 +66,12 @@ async def delete_manifest(work: Work, place: Place, digest: Digest) -> None:
     work.attempt("image.delete", f"{place.name}@{digest}", place=place, digest=digest)
     work.require("delete_tag", place)
     await finding.hold(work, place)
-    # First, so that whoever is pointing a tag at it has done so, or finds it gone.
+    # Its parts first, as where it is pushed. Then itself: whoever points a tag at it has done so, or finds it gone.
+    parts = [row["digest"] for row in await work.fetch(PARTS, place.id, digest)]
     manifest = await work.fetchrow(HELD, place.id, digest)
     if manifest is None:
         raise ManifestUnknown(f"Repository '{place.name}' has no manifest {digest}.")
     tags = await work.fetch("DELETE FROM tag WHERE repository_id = $1 AND digest = $2 RETURNING name", place.id, digest)
-    parts = [row["digest"] for row in await work.fetch(PARTS, place.id, digest)]
     await work.execute("DELETE FROM manifest WHERE repository_id = $1 AND digest = $2", place.id, digest)
     unused = await work.fetch(UNLINK_UNUSED, place.id, parts) if parts else []
     gone = [(digest, manifest["size"]), *((row["digest"], row["size"]) for row in unused)]

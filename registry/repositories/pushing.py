@@ -21,13 +21,14 @@ from registry.work import Work
 
 MOST_TAGS = 50
 
+# Locked in one order, which is also that of who deletes a manifest.
 BLOBS_HERE = """
     SELECT rb.digest, b.size FROM repository_blob rb JOIN blob b ON b.digest = rb.digest
-    WHERE rb.repository_id = $1 AND rb.digest = ANY($2::text[]) FOR KEY SHARE OF rb
+    WHERE rb.repository_id = $1 AND rb.digest = ANY($2::text[]) ORDER BY rb.digest FOR KEY SHARE OF rb
 """
 MANIFESTS_HERE = """
     SELECT digest, size, total_size FROM manifest
-    WHERE repository_id = $1 AND digest = ANY($2::text[]) FOR KEY SHARE
+    WHERE repository_id = $1 AND digest = ANY($2::text[]) ORDER BY digest FOR KEY SHARE
 """
 # Two pushes of the same manifest: the second waits for the first, and finds it done. One that is being deleted is
 # waited for too, and found gone.

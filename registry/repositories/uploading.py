@@ -61,7 +61,7 @@ EXPIRE = """
     RETURNING u.id, quota_give_back(r.id, o.id, o.account_id, u.held)
 """
 RELEASE = """
-    UPDATE upload u SET held = 0 FROM repository r, organization o, (
+    UPDATE upload u SET held = 0, lease = NULL, leased_until = NULL FROM repository r, organization o, (
         SELECT id, held FROM upload WHERE held > 0 AND held_until <= $1 AND (lease IS NULL OR leased_until <= $1)
         ORDER BY held_until LIMIT $2 FOR UPDATE SKIP LOCKED) AS before
     WHERE u.id = before.id AND r.id = u.repository_id AND o.id = r.organization_id
@@ -267,7 +267,8 @@ async def expire(work: Work, limit: int = 100) -> list[UUID]:
 
 
 async def release(work: Work, limit: int = 1000) -> None:
-    """Gives back what uploads hold that nobody has moved for a while. They stay, and hold anew when they go on."""
+    """Gives back what uploads hold that nobody has moved for a while. They stay, and hold anew when they go on: whoever
+    was moving one, and silent for so long, has lost it."""
     await work.execute(RELEASE, work.now, limit)
 
 

@@ -117,8 +117,8 @@ async def test_quotas(tidewaiter: Server, cast: Cast) -> None:
     await world.repository(cast.acme, repository["repository"])
     one = await statements_of(tidewaiter, query, cast.acme.owner, scope=repository)
     organization = {"organization": cast.acme.organization}
-    assert len((await ask(tidewaiter, query, cast.acme.owner, scope=repository))["quotas"]) == 1
-    assert len((await ask(tidewaiter, query, cast.acme.owner, scope=organization))["quotas"]) == 3
+    assert len((await ask(tidewaiter, query, cast.acme.owner, scope=repository))["quotas"]) == 2
+    assert len((await ask(tidewaiter, query, cast.acme.owner, scope=organization))["quotas"]) == 5
     assert await statements_of(tidewaiter, query, cast.acme.owner, scope=organization) == one
 
 
