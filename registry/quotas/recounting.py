@@ -7,7 +7,7 @@ A repair locks what differs and counts anew under the lock. Whoever charges a co
 whoever has not charged yet is not in the snapshot, and will: so nothing that is on its way is lost or counted twice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from policies import quotas
 from policies.quotas import Key
 from registry.actors import SYSTEM, Origin
 from registry.places import Place
+from registry.quotas import charging
 from registry.work import Foundation, Work
 
 EVERY = timedelta(hours=1)
@@ -57,21 +58,27 @@ MAKE = """
     ON CONFLICT DO NOTHING
 """
 LOCK = "SELECT 1 FROM quota_counter WHERE scope_kind = $1 AND scope_id = $2 AND key = $3 FOR NO KEY UPDATE"
-# A month's counter keeps its month, whose traffic was counted.
+# A month's counter keeps its month, whose traffic was counted. A limit that comes near by a repair is told with the
+# next change; one that is far again may come near again.
 REPAIR = """
-    UPDATE quota_counter q SET charged = f.owed, peak = f.owed
+    UPDATE quota_counter q SET charged = f.owed, peak = f.owed,
+        warned = least(q.warned, quota_standing(q.warned, f.owed, f.top)),
+        soft_warned = q.soft_warned AND quota_soft_standing(q.soft_warned, f.owed, q.soft)
     FROM (
-        SELECT w.kind, w.id, w.key, coalesce(o.content + o.held + o.refunded, 0) AS owed
-        FROM unnest($1::text[], $2::uuid[], $3::text[]) AS w (kind, id, key)
+        SELECT c.scope_kind AS kind, c.scope_id AS id, c.key, c.charged,
+            coalesce(o.content + o.held + o.refunded, 0) AS owed,
+            CASE WHEN c.explicit THEN c.hard ELSE w.standard END AS top
+        FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[]) AS w (kind, id, key, standard)
+        JOIN quota_counter c ON c.scope_kind = w.kind AND c.scope_id = w.id AND c.key = w.key
         LEFT JOIN quota_owed() o ON o.scope_kind = w.kind AND o.scope_id = w.id AND o.key = w.key
     ) AS f
-    WHERE q.scope_kind = f.kind AND q.scope_id = f.id AND q.key = f.key AND q.charged <> f.owed
-    RETURNING q.scope_kind AS kind, q.scope_id AS id, q.key, q.charged AS owed
+    WHERE q.scope_kind = f.kind AND q.scope_id = f.id AND q.key = f.key AND f.charged <> f.owed
+    RETURNING f.kind, f.id, f.key, f.charged, f.owed
 """
 MAKE_LINKS = """
     INSERT INTO organization_blob (organization_id, digest, size, links, first_at)
     SELECT w.organization_id, w.digest, 0, 0, $3 FROM unnest($1::uuid[], $2::text[]) AS w (organization_id, digest)
-    JOIN organization o ON o.id = w.organization_id ON CONFLICT DO NOTHING
+    JOIN organization o ON o.id = w.organization_id ORDER BY 1, 2 ON CONFLICT DO NOTHING
 """
 LOCK_LINKS = """
     SELECT 1 FROM organization_blob WHERE (organization_id, digest) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
@@ -138,31 +145,45 @@ async def check(work: Work) -> list[Difference]:
 async def repair(work: Work) -> list[Difference]:
     """Makes every counter say what is there, and records each that did not; returns what was found."""
     found = await check(work)
-    await _repair_links(work, [one for one in found if one.key == LINKS])
-    owed = await _repair_counters(work, [one for one in found if one.key != LINKS])
-    for one in found:
-        changes = {"charged": [one.charged, owed.get((one.kind, one.id, one.key), one.owed)]}
+    if links := [one for one in found if one.key == LINKS]:
+        await _lock_links(work, links)
+        # Whoever linked one of these digests before was told wrongly whether it is new, and has charged accordingly.
+        found = await check(work)
+        await _repair_links(work, links)
+    counters = await _repair_counters(work, [one for one in found if one.key != LINKS])
+    repaired = [*(one for one in found if one.key == LINKS), *counters]
+    for one in repaired:
+        changes = {"charged": [one.charged, one.owed]}
         work.also("quota.repair", _place(one), changes, target=one.target, digest=one.digest)
     await work.execute("DELETE FROM quota_difference")
-    return found
+    return repaired
+
+
+async def _lock_links(work: Work, links: list[Difference]) -> None:
+    await work.execute(MAKE_LINKS, *_columns(links), work.now)
+    await work.fetch(LOCK_LINKS, *_columns(links))
 
 
 async def _repair_links(work: Work, links: list[Difference]) -> None:
-    if links:
-        wanted = [one.id for one in links], [one.digest for one in links]
-        await work.execute(MAKE_LINKS, *wanted, work.now)
-        await work.fetch(LOCK_LINKS, *wanted)
-        await work.execute(REPAIR_LINKS, *wanted)
+    await work.execute(REPAIR_LINKS, *_columns(links))
 
 
-async def _repair_counters(work: Work, counters: list[Difference]) -> dict[tuple[str, UUID, str], int]:
-    """What was owed at the moment of the repair, by scope and key."""
+def _columns(links: list[Difference]) -> tuple[list[UUID], list[str | None]]:
+    return [one.id for one in links], [one.digest for one in links]
+
+
+async def _repair_counters(work: Work, counters: list[Difference]) -> list[Difference]:
+    """Those that differed at the moment of the repair, as they were then."""
+    if not counters:
+        return []
     for one in sorted(counters, key=_lock_order):
         await work.execute(MAKE, one.kind, one.id, one.key)
         await work.execute(LOCK, one.kind, one.id, one.key)
-    columns = [one.kind for one in counters], [one.id for one in counters], [one.key for one in counters]
-    rows = await work.fetch(REPAIR, *columns) if counters else []
-    return {(row["kind"], row["id"], row["key"]): row["owed"] for row in rows}
+    scopes = [one.kind for one in counters], [one.id for one in counters], [one.key for one in counters]
+    standard = [charging.default_limit(work.settings, Key(one.key), one.kind) for one in counters]
+    rows = {(row["kind"], row["id"], row["key"]): row for row in await work.fetch(REPAIR, *scopes, standard)}
+    found = [(one, rows.get((one.kind, one.id, one.key))) for one in counters]
+    return [replace(one, charged=row["charged"], owed=row["owed"]) for one, row in found if row]
 
 
 async def verify(foundation: Foundation) -> None:

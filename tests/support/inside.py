@@ -5,9 +5,15 @@ async with ours.begin() as work:
     await deleting.delete_repository(work, await ours.place(work, "web"))
 """
 
+import asyncio
 import json
 import secrets
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import asyncpg
 
 from registry.access import finding
 from registry.accounts import managing
@@ -22,6 +28,8 @@ from registry.work import Work
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 PASSWORD = "a password that is long enough"
+PATIENCE_SECONDS = 20
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +96,14 @@ async def settle(system: System, name: str) -> Household:
     async with foundation.begin(owner, Origin()) as work:
         await founding.found(work, unique)
     return Household(system, unique, owner, admin)
+
+
+async def meets(books: asyncpg.Connection, what: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+    """Begins it, and returns when it waits for another or is done. `books` is in no transaction: one looks at one
+    moment for ever."""
+    before = await books.fetchval(WAITING)
+    task = asyncio.ensure_future(what)
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while not task.done() and await books.fetchval(WAITING) == before:  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+    return task

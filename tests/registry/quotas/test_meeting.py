@@ -2,11 +2,9 @@
 no other reason than that they met."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator
 from uuid import UUID
 
-import anyio
 import asyncpg
 import pytest
 
@@ -22,20 +20,7 @@ from registry.repositories.receiving import Incoming, Receiver
 from registry.repositories.uploading import UploadUnknown
 from registry.system import System
 from registry.work import Work
-from tests.support.inside import Household, settle
-
-PATIENCE_SECONDS = 20
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-
-async def meets(books: asyncpg.Connection, what: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-    """Begins it, and returns when it waits for another or is done."""
-    before = await books.fetchval(WAITING)
-    task = asyncio.ensure_future(what)
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not task.done() and await books.fetchval(WAITING) == before:  # noqa: ASYNC110
-            await anyio.sleep(0.005)
-    return task
+from tests.support.inside import Household, meets, settle
 
 
 async def remove(ours: Household, repository: str) -> None:

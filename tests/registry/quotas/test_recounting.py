@@ -4,18 +4,23 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from policies.quotas import Key
 from registry.actors import SYSTEM, Origin
-from registry.quotas import recounting
+from registry.oci.digest import digest_of
+from registry.quotas import recounting, usage
+from registry.quotas.usage import Limits
+from registry.repositories import uploading
 from registry.system import System
 from tests.support import world
-from tests.support.books import address_of, opened
+from tests.support.books import address_of, new_database, opened
 from tests.support.handmade import knocking
 from tests.support.images import payload
-from tests.support.inside import Household, settle
+from tests.support.inside import Household, meets, settle
 from tests.support.log import events
 from tests.support.meters import scope_of
 from tests.support.recount import differences
@@ -32,6 +37,8 @@ SPOIL = {
         "INSERT INTO quota_refund (scope_kind, scope_id, key, amount) VALUES ('organization', $1, 'STORAGE_BYTES', 5)"
     ),
 }
+
+CHARGED = "SELECT charged FROM quota_counter WHERE scope_id = $1 AND key = 'STORAGE_BYTES'"
 
 
 @pytest.fixture
@@ -54,6 +61,10 @@ async def verify(system: System, *, hours: float) -> None:
     clock.write_text(str(timedelta(hours=hours).total_seconds()))
     await recounting.verify(system.foundation)
     await system.foundation.ledger.catch_up()
+
+
+async def recounting_of(books: asyncpg.Connection) -> list[asyncpg.Record]:
+    return await books.fetch(recounting.DIFFERENCES)
 
 
 async def repair(system: System) -> list[recounting.Difference]:
@@ -92,6 +103,87 @@ async def test_a_repair_waits_for_pushes_on_their_way_and_loses_none(
     await repairing
     await asyncio.gather(*(ours.push("web", f"t{number}", marked=str(number)) for number in range(5)), repair(system))
     assert await differences(books) == []
+
+
+async def test_a_repair_counts_what_is_charged_and_not_committed_yet(
+    ours: Household, system: System, books: asyncpg.Connection, dsn: str
+) -> None:
+    """The account's counter is held, so that a push stops in the midst of its charges."""
+    organization = await organization_of(ours)
+    await books.execute(SPOIL["a counter too high"], organization)
+    async with opened(dsn) as holding, holding.transaction():
+        await holding.execute(
+            "SELECT FROM quota_counter q JOIN organization o ON q.scope_id = o.account_id WHERE o.id = $1 FOR UPDATE",
+            organization,
+        )
+        pushing = await meets(books, ours.store("web", b"a layer that is on its way"))
+        repairing = await meets(books, repair(system))
+        assert not pushing.done()
+        assert not repairing.done()
+    await pushing
+    assert {(one.name, one.charged - one.owed) for one in await repairing} == {(ours.name, 7)}
+    assert await differences(books) == []
+
+
+async def test_a_push_waits_for_a_repair_and_charges_what_it_made(
+    ours: Household, system: System, books: asyncpg.Connection
+) -> None:
+    await books.execute(SPOIL["a counter too high"], await organization_of(ours))
+    async with system.foundation.begin(SYSTEM, Origin()) as work:
+        assert len(await recounting.repair(work)) > 0
+        pushing = await meets(books, ours.store("web", b"a layer that comes meanwhile"))
+        assert not pushing.done()
+    await pushing
+    assert await differences(books) == []
+
+
+@pytest.mark.parametrize("kind", ["links that are gone", "links too many"])
+async def test_a_repair_of_links_finds_what_was_charged_by_them(
+    ours: Household, system: System, books: asyncpg.Connection, kind: str
+) -> None:
+    """Another repository gets the same layer, and is told wrongly whether it is new, while the links are wrong."""
+    claim = await ours.hold("app", len(b"a layer"))
+    await books.execute(SPOIL[kind], await organization_of(ours))
+    async with ours.begin() as work:
+        await uploading.finish(work, claim, digest_of(b"a layer"), len(b"a layer"))
+        repairing = await meets(books, repair(system))
+        assert not repairing.done()
+    await repairing
+    assert await differences(books) == []
+
+
+async def test_who_has_counted_before_the_lock_would_lose_a_push(
+    ours: Household, system: System, books: asyncpg.Connection
+) -> None:
+    """What the tests before would find, if a repair wrote what it had counted first."""
+    organization = await organization_of(ours)
+    await books.execute(SPOIL["a counter too high"], organization)
+    found = [one for one in await recounting_of(books) if one["id"] == organization]
+    await ours.store("web", b"a layer that comes in between")
+    for one in found:
+        await books.execute(
+            "UPDATE quota_counter SET charged = $3 WHERE scope_id = $1 AND key = $2", one["id"], one["key"], one["owed"]
+        )
+    assert len(await differences(books)) == 1
+    await repair(system)
+    assert await differences(books) == []
+
+
+async def test_a_limit_that_was_near_by_mistake_may_come_near_again(
+    ours: Household, system: System, books: asyncpg.Connection
+) -> None:
+    organization = await organization_of(ours)
+    charged = await books.fetchval(CHARGED, organization)
+    await books.execute("UPDATE quota_counter SET charged = charged + 900 WHERE scope_id = $1", organization)
+    async with system.foundation.begin(ours.admin, Origin()) as work:
+        place = await usage.scope_of(work, account=None, organization=ours.name, repository=None)
+        await usage.set_limit(work, place, Key.STORAGE_BYTES, Limits(frozenset({"limit"}), limit=charged + 900))
+    await repair(system)
+    await ours.store("web", bytes(850))
+    await system.foundation.ledger.catch_up()
+    told = await events(books, action="quota.alert", target={"name": f"organization {ours.name} STORAGE_BYTES"})
+    steps = [entry["change"]["step"][1] for entry in told]
+    assert steps == ["80 %", "90 %", "100 %", "80 %", "90 %"]
 
 
 async def test_a_difference_is_told_once_while_it_stands(
@@ -151,6 +243,17 @@ async def test_the_command_finds_and_repairs(tidewaiter: Server, acme: Tenant) -
         assert (code, "quota.repair" in text) == (0, True)
         assert await differences(books) == []
     assert (await check(tidewaiter, "--json"))[0] == 0
+
+
+async def test_what_cannot_be_counted_is_no_difference(tidewaiter: Server, tmp_path: Path) -> None:
+    async with new_database(tidewaiter) as dsn:
+        async with opened(dsn) as owner:
+            await owner.execute("DROP FUNCTION quota_owed")
+        for address in (dsn, "postgresql://127.0.0.1:1/nothing"):
+            elsewhere = Server(tmp_path / "elsewhere", {"TIDEWAITER_DATABASE_URL": address})
+            done = await asyncio.to_thread(elsewhere.command, "quota", "check")
+            assert (done.returncode, done.stdout) == (2, "")
+            assert "The database cannot be" in done.stderr.splitlines()[-1]
 
 
 async def test_when_it_was_verified_is_told_to_who_may_see_the_quota(tidewaiter: Server, acme: Tenant) -> None:
