@@ -27,6 +27,7 @@ AUDIT = {
 }
 QUOTA = {
     "check": "quota_checking:check",
+    "report": "quota_reporting:report",
 }
 app = Group(
     "tidewaiter",

@@ -3,9 +3,9 @@
     an object                                   1
     `totalCount`                                10, since it reads everything that it counts
     any other plain field                       nothing
-    `nodes` and `edges` of a type …Connection   what is in them, times the page size (`first` or `last`)
-    any other list of objects                   what is in it, times the page size if it takes a `first`, times the
-                                                number of `ids` given, or times 10
+    a list of objects                           what is in it, times the page size (`first` or `last`) that it or the
+                                                field around it takes, the hours or days between `from` and `to`, the
+                                                number of `ids` given, or else 10
 
 Edges and page infos are wrappings, not objects. Fields under `@skip` and `@include` are priced as if they
 stood there. Over 10,000 an operation is refused with the code COST_EXCEEDED, `cost` and `limit` beside it.
@@ -20,6 +20,7 @@ from typing import Any
 
 from graphql import (
     DocumentNode,
+    EnumValueNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
@@ -34,6 +35,7 @@ from graphql import (
     OperationDefinitionNode,
     SelectionNode,
     SelectionSetNode,
+    StringValueNode,
     ValueNode,
     VariableNode,
     get_named_type,
@@ -45,6 +47,9 @@ from strawberry.extensions import SchemaExtension
 
 from api.schema.limits import SCHEMA_FIELDS
 from api.schema.paging import DEFAULT_SIZE, MAX_SIZE
+from api.schema.scalars import read_moment
+from policies import history
+from policies.history import MOST_POINTS, Interval
 
 MAX_COST = 10_000
 COUNT_COST = 10
@@ -168,24 +173,27 @@ class Pricing:
         if field is None or kind is None or node.selection_set is None or not is_composite_type(kind):
             return Price(COUNT_COST) if name == "totalCount" else FREE
         own = Price(0 if kind.name.endswith("Edge") or kind.name == "PageInfo" else 1)
-        inner = self._page_size(node) if kind.name.endswith("Connection") else None
-        each = own.beside(self.selections(kind, node.selection_set, inner))
-        return _repeated(self._times(node, field, page), each)
+        is_list = isinstance(get_nullable_type(field.type), GraphQLList)
+        each = own.beside(self.selections(kind, node.selection_set, None if is_list else self._asked(node, field)))
+        return _repeated(self._times(node, field, page) if is_list else None, each)
 
-    def _times(self, node: FieldNode, field: GraphQLField, page: Size | None) -> Size | None:
-        """How often the field's object comes; None for once."""
-        if page is not None and node.name.value in ("nodes", "edges"):
-            return page
-        if not isinstance(get_nullable_type(field.type), GraphQLList):
-            return None
-        if "first" in field.args:
-            return self._page_size(node)
+    def _times(self, node: FieldNode, field: GraphQLField, page: Size | None) -> Size:
+        """How many there are in a list."""
+        if size := page or self._asked(node, field):
+            return size
         ids = self._value(node, "ids")
         return lambda variables: _length(ids(variables))
 
-    def _page_size(self, node: FieldNode) -> Size:
-        first, last = self._value(node, "first"), self._value(node, "last")
-        return lambda variables: max(_size(first(variables)), _size(last(variables))) or DEFAULT_SIZE
+    def _asked(self, node: FieldNode, field: GraphQLField) -> Size | None:
+        """How many the field was asked for, if it can be."""
+        if "first" in field.args:
+            first, last = self._value(node, "first"), self._value(node, "last")
+            default = _size(field.args["first"].default_value) or DEFAULT_SIZE
+            return lambda variables: max(_size(first(variables)), _size(last(variables))) or default
+        if {"from", "to"} <= field.args.keys():
+            start, end, interval = (self._value(node, name) for name in ("from", "to", "interval"))
+            return lambda variables: _points(start(variables), end(variables), interval(variables))
+        return None
 
     def _value(self, node: FieldNode, name: str) -> Callable[[Variables], Any]:
         """What the argument will be, None if it is not given. Of a list only the length can be trusted."""
@@ -209,6 +217,8 @@ def _literal(node: ValueNode | None) -> Any:
         return int(node.value)
     if isinstance(node, ListValueNode):
         return list(node.values)
+    if isinstance(node, StringValueNode | EnumValueNode):
+        return node.value
     return None
 
 
@@ -217,6 +227,15 @@ def _size(value: object) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # JSON knows one kind of number, and the engine takes 100.0 for 100
     return min(max(value, 1), MAX_SIZE) if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _points(start: object, end: object, interval: object) -> int:
+    """How many hours or days, and never more than are told; a span that is wrong is refused where it is read."""
+    by = Interval.HOUR if interval == Interval.HOUR else Interval.DAY
+    try:
+        return max(min(history.count(read_moment(start), read_moment(end), by), MOST_POINTS), 1)
+    except GraphQLError:
+        return 1
 
 
 def _length(value: object) -> int:

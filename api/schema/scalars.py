@@ -80,7 +80,7 @@ for shown in Key.__strawberry_definition__.values:  # type: ignore[attr-defined]
     shown.description = QUOTA_KEYS[shown.value]
 
 
-def _read_moment(value: object) -> datetime:
+def read_moment(value: object) -> datetime:
     try:
         if isinstance(value, str) and len(value) < 64:
             moment = datetime.fromisoformat(value)
@@ -99,7 +99,7 @@ DATE_TIME = strawberry.scalar(
     description="An instant, as RFC 3339 writes it; without a zone it is taken as UTC, and always shown in UTC.",
     specified_by_url="https://datatracker.ietf.org/doc/html/rfc3339",
     serialize=_show_moment,
-    parse_value=_read_moment,
+    parse_value=read_moment,
 )
 SCALARS: dict[object, ScalarDefinition] = {BigInt: BIG_INT, datetime: DATE_TIME}
 

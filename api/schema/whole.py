@@ -19,6 +19,7 @@ from api.schema.quotas import QuotaMutations, QuotaQueries
 from api.schema.repositories import RepositoryMutations, RepositoryQueries
 from api.schema.scalars import SCALARS
 from api.schema.tags import TagMutations
+from api.schema.usage import UsageQueries
 from api.schema.users import UserMutations
 
 
@@ -31,6 +32,7 @@ class Query(
     QuotaExplainingQueries,
     QuotaEstimateQueries,
     QuotaRequestQueries,
+    UsageQueries,
     AuditQueries,
     AuditProofQueries,
     NodeQueries,
