@@ -86,10 +86,7 @@ def index_of_nothing(mark: str) -> bytes:
 async def settle(system: System, name: str) -> Household:
     """Another household at each call; names begin with `name`."""
     unique = f"{name}-{secrets.token_hex(4)}"
-    foundation = system.foundation
-    found = await foundation.pool.fetchrow("SELECT id, account_id, generation FROM users WHERE name = 'admin'")
-    assert found is not None
-    admin = Actor(ActorKind.USER, "admin", found["id"], found["account_id"], found["generation"])
+    foundation, admin = system.foundation, await administrator(system)
     async with foundation.begin(admin, Origin()) as work:
         account, user = await managing.create_account(work, system.gate.passwords, unique, f"{unique}-owner", PASSWORD)
     owner = Actor(ActorKind.USER, user.name, user.id, account.id, user.generation)
@@ -107,3 +104,10 @@ async def meets(books: asyncpg.Connection, what: Coroutine[Any, Any, Any]) -> "a
         while not task.done() and await books.fetchval(WAITING) == before:  # noqa: ASYNC110
             await anyio.sleep(0.005)
     return task
+
+
+async def administrator(system: System) -> Actor:
+    """The platform's, as the first start made it."""
+    found = await system.foundation.pool.fetchrow("SELECT id, account_id, generation FROM users WHERE name = 'admin'")
+    assert found is not None
+    return Actor(ActorKind.USER, "admin", found["id"], found["account_id"], found["generation"])
