@@ -220,13 +220,14 @@ class Receiver:
         await self.foundation.blobs.discard_upload(mine.upload)
 
     async def _forget(self, incoming: Incoming, *, even_empty: bool = True) -> None:
-        """Ends the upload, unless it has ended or another request moves it."""
+        """Ends the upload, unless it has ended, as with its repository, or another request moves it."""
         with suppress(UploadUnknown, UploadBusy):
             async with self._promise() as work:
                 place = await finding.repository(work, incoming.organization, incoming.repository)
-                if not even_empty and not await uploading.progress(work, place, incoming.upload):
-                    return
-                await uploading.cancel(work, place, incoming.upload)
+                if place.exists:
+                    if not even_empty and not await uploading.progress(work, place, incoming.upload):
+                        return
+                    await uploading.cancel(work, place, incoming.upload)
             await self.foundation.blobs.discard_upload(incoming.upload)
 
     async def _size_if_done(self, work: Work, incoming: Incoming, digest: Digest) -> int | None:

@@ -181,6 +181,22 @@ async def test_who_lost_an_upload_holds_no_more_for_it(ours: Household, system: 
         await uploading.advance(work, quick, 500)
 
 
+async def test_a_push_whose_repository_is_deleted_finds_it_gone(ours: Household, system: System) -> None:
+    whole = b"begun, and never ended"
+
+    async def meanwhile_deleted() -> AsyncIterator[bytes]:
+        yield whole[:5]
+        await remove(ours, "web")
+        yield whole[5:]
+
+    async with ours.begin() as work:
+        upload = await uploading.start(work, await ours.place(work, "web"), len(whole), "sha256")
+    with pytest.raises(UploadUnknown):
+        incoming = Incoming(ours.name, "web", upload, meanwhile_deleted(), length=len(whole))
+        await Receiver(system.foundation, ours.owner, Origin()).store(incoming, digest_of(whole))
+    assert not system.foundation.blobs.staged(upload).exists()
+
+
 async def test_who_lost_an_upload_does_not_touch_its_bytes(ours: Household, system: System) -> None:
     """The bytes are by now another's, who has hashed them and makes a blob of them."""
     async with ours.begin() as work:
