@@ -1,8 +1,8 @@
 """Who uses the most of what is counted at a scope: its organizations, repositories, tags and users.
 
-Of an organization or repository it is what its own counter says, of a tag the size of its image, of a user the distinct
-bytes of the images they pushed; what two of them have in common counts for both, so lists do not add up. Of traffic it
-is what left in this month, from repositories and under tags that are gone since, too.
+Of an organization or repository it is what its own counter says is used, of a tag the size of its image, of a user the
+distinct bytes of the images they pushed; what two of them have in common counts for both, so lists do not add up. Of
+traffic it is what left in this month, from repositories and under tags that are gone since, too.
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,10 @@ from policies import quotas
 from policies.quotas import Key
 from registry.places import Place
 from registry.quotas import reporting, usage
+from registry.quotas.sampling import USED
 from registry.work import Work
 
-# In each: $1 the scope, $2 how many; {within} the scope, {repository} and {tag} their names as seen from there.
+# In each: $1 the scope; {within} the scope, {repository} and {tag} their names as seen from there.
 WITHIN = {"account": "o.account_id = $1", "organization": "o.id = $1", "repository": "r.id = $1"}
 REPOSITORY = {"account": "o.name || '/' || {}", "organization": "{}", "repository": "{}"}
 LISTS = {
@@ -26,21 +27,22 @@ LISTS = {
     "repository": ("tags", "users"),
 }
 REPOSITORIES = "FROM repository r JOIN organization o ON o.id = r.organization_id"
-LARGEST = "ORDER BY value DESC, name LIMIT $2"
+# $2 how many.
+LARGEST = 'SELECT * FROM ({}) AS found ORDER BY value DESC, name COLLATE "C" LIMIT $2'
 BY_ORGANIZATION = f"""
-    SELECT o.id, o.name, q.charged AS value, false AS deleted FROM organization o
-    JOIN quota_counter q ON q.scope_kind = 'organization' AND q.scope_id = o.id AND q.key = '{{key}}'
-    WHERE {{within}} AND q.charged > 0 {LARGEST}
+    WITH {USED} SELECT o.id, o.name, q.used AS value, false AS deleted FROM organization o
+    JOIN counters q ON q.scope_kind = 'organization' AND q.scope_id = o.id AND q.key = '{{key}}'
+    WHERE {{within}} AND q.used > 0
 """
 BY_REPOSITORY = f"""
-    SELECT r.id, {{repository}} AS name, q.charged AS value, false AS deleted {REPOSITORIES}
-    JOIN quota_counter q ON q.scope_kind = 'repository' AND q.scope_id = r.id AND q.key = '{{key}}'
-    WHERE {{within}} AND q.charged > 0 {LARGEST}
+    WITH {USED} SELECT r.id, {{repository}} AS name, q.used AS value, false AS deleted {REPOSITORIES}
+    JOIN counters q ON q.scope_kind = 'repository' AND q.scope_id = r.id AND q.key = '{{key}}'
+    WHERE {{within}} AND q.used > 0
 """
 BY_TAG = f"""
     SELECT NULL::uuid AS id, {{tag}} AS name, m.total_size AS value, false AS deleted {REPOSITORIES}
     JOIN tag t ON t.repository_id = r.id JOIN manifest m ON m.repository_id = r.id AND m.digest = t.digest
-    WHERE {{within}} {LARGEST}
+    WHERE {{within}}
 """
 # Once in each organization, however many repositories and images it is in.
 BY_PUSHER = f"""
@@ -52,19 +54,19 @@ BY_PUSHER = f"""
         JOIN manifest_part p ON p.repository_id = r.id AND p.manifest_digest = m.digest AND p.kind = 'BLOB'
         JOIN repository_blob rb ON rb.repository_id = r.id AND rb.digest = p.digest JOIN blob b ON b.digest = p.digest
         WHERE {{within}}) AS d
-    JOIN users u ON u.id = d.pushed_by GROUP BY u.id {LARGEST}
+    JOIN users u ON u.id = d.pushed_by GROUP BY u.id
 """
 COUNTED_BY_USER = f"""
     SELECT u.id, u.name, count(*) AS value, false AS deleted {REPOSITORIES} {{joined}}
-    WHERE {{within}} GROUP BY u.id {LARGEST}
+    WHERE {{within}} GROUP BY u.id
 """
-KEYS_BY_USER = f"""
+KEYS_BY_USER = """
     SELECT u.id, u.name, count(*) AS value, false AS deleted FROM users u JOIN credential c ON c.user_id = u.id
-    WHERE u.account_id = $1 AND c.kind = 'ACCESS_KEY' AND c.revoked_at IS NULL GROUP BY u.id {LARGEST}
+    WHERE u.account_id = $1 AND c.kind = 'ACCESS_KEY' AND c.revoked_at IS NULL GROUP BY u.id
 """
 SHARES_BY_REPOSITORY = f"""
     SELECT r.id, {{repository}} AS name, count(*) AS value, false AS deleted {REPOSITORIES}
-    JOIN share s ON s.repository_id = r.id WHERE {{within}} GROUP BY r.id, o.id {LARGEST}
+    JOIN share s ON s.repository_id = r.id WHERE {{within}} GROUP BY r.id, o.id
 """
 TAGS_OF = "JOIN tag t ON t.repository_id = r.id JOIN users u ON u.id = t.pushed_by"
 STANDING: dict[Key, Mapping[str, str]] = {
@@ -88,7 +90,7 @@ FLOWN = """
     WHERE {within} AND t.hour >= $3
 """
 OUT = "sum({amount})::bigint AS value"
-SOME = f"HAVING sum({{amount}}) > 0 {LARGEST}"
+SOME = "HAVING sum({amount}) > 0"
 # $4 whether users of other accounts are named, which only those may know who read the log.
 FLOWING = {
     "organizations": f"SELECT o.id, o.name, {OUT}, false AS deleted {FLOWN} GROUP BY o.id {SOME}",
@@ -108,7 +110,7 @@ FLOWING = {
                     ELSE '(other accounts)' END AS name, t.value
             FROM (SELECT t.organization_id, t.user_id, {OUT} {FLOWN} GROUP BY t.organization_id, t.user_id) AS t
             JOIN organization o ON o.id = t.organization_id LEFT JOIN users u ON u.id = t.user_id) AS named
-        WHERE value > 0 GROUP BY id, name {LARGEST}
+        WHERE value > 0 GROUP BY id, name
     """,
 }
 AMOUNTS = {Key.EGRESS_BYTES: "t.bytes", Key.PULLS: "t.pulls"}
@@ -162,7 +164,7 @@ def _at(place: Place, key: Key, statement: str) -> str:
     tag = "{tag_name}" if place.kind == "repository" else f"{repository} || ':' || {{tag_name}}"
     tag = tag.format(tag_name="t.tag" if key in quotas.MONTHLY else "t.name")
     of = {"key": key.value, "within": WITHIN[place.kind], "amount": AMOUNTS.get(key, "")}
-    return statement.format(repository=repository, tag=tag, **of)
+    return LARGEST.format(statement.format(repository=repository, tag=tag, **of))
 
 
 def _month(now: datetime) -> datetime:

@@ -22,9 +22,9 @@ EVERY = timedelta(seconds=50)
 TURN = "SELECT pg_try_advisory_xact_lock(hashtext('quota_sample'))"
 LAST = "SELECT sampled_at FROM quota_recount"
 SAMPLED = "UPDATE quota_recount SET sampled_at = $1"
-# $1 the hour, $2 keys that are not sampled.
-SAMPLE = """
-    WITH held AS (
+# Every counter, with what is used of what it has charged.
+USED = """
+    held AS (
         SELECT scope.kind AS scope_kind, scope.id AS scope_id, sum(u.held) AS amount
         FROM upload u JOIN repository r ON r.id = u.repository_id JOIN organization o ON o.id = r.organization_id,
             LATERAL (VALUES ('repository', r.id), ('organization', o.id), ('account', o.account_id)) AS scope (kind, id)
@@ -32,13 +32,16 @@ SAMPLE = """
     ), refunded AS (
         SELECT scope_kind, scope_id, key, sum(amount) AS amount FROM quota_refund GROUP BY scope_kind, scope_id, key
     ), counters AS (
-        SELECT q.scope_kind, q.scope_id, q.key, q.sampled, q.peak, q.charged - coalesce(f.amount, 0)
-            - CASE q.key WHEN 'STORAGE_BYTES' THEN coalesce(h.amount, 0) ELSE 0 END AS used
+        SELECT scope_kind, scope_id, key, q.sampled, q.peak, q.charged - coalesce(f.amount, 0)::bigint
+            - CASE key WHEN 'STORAGE_BYTES' THEN coalesce(h.amount, 0) ELSE 0 END::bigint AS used
         FROM quota_counter q
         LEFT JOIN held h USING (scope_kind, scope_id) LEFT JOIN refunded f USING (scope_kind, scope_id, key)
-        WHERE q.key <> ALL($2::text[])
-    ), moved AS MATERIALIZED (
-        SELECT * FROM counters WHERE used <> sampled OR peak <> sampled
+    )
+"""
+# $1 the hour, $2 keys that are not sampled.
+SAMPLE = f"""
+    WITH {USED}, moved AS MATERIALIZED (
+        SELECT * FROM counters WHERE (used <> sampled OR peak <> sampled) AND key <> ALL($2::text[])
     ), written AS (
         INSERT INTO usage_hour AS u (scope_kind, scope_id, key, hour, value, peak)
         SELECT scope_kind, scope_id, key, $1, used, greatest(peak, used) FROM moved

@@ -1,7 +1,7 @@
 """What operations cost, and that those which cost too much reach no resolver."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import strawberry
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from api.schema.building import make_schema
 from api.schema.cost import MAX_COST, cost_of
 from api.schema.paging import Connection, CountedConnection, connection, counted, page_of
+from api.schema.usage import Interval
 
 resolved: list[str] = []
 
@@ -37,6 +38,17 @@ class Repository:
 
 
 @strawberry.type
+class Top:
+    tags: list[Tag]
+    labels: list[Tag]
+
+
+@strawberry.type
+class History:
+    points: list[Tag]
+
+
+@strawberry.type
 class Query:
     @strawberry.field
     def repositories(self, first: int | None = None, last: int | None = None) -> CountedConnection[Repository]:
@@ -52,6 +64,19 @@ class Query:
 
     @strawberry.field
     def tag(self) -> Tag | None:
+        return None
+
+    @strawberry.field
+    def top(self, first: int = 10) -> Top | None:
+        return None
+
+    @strawberry.field
+    def history(
+        self,
+        start: Annotated[str, strawberry.argument(name="from")],
+        to: str,
+        interval: Interval = Interval.DAY,
+    ) -> History | None:
         return None
 
 
@@ -80,6 +105,23 @@ PRICES: dict[str, tuple[int, str, dict[str, Any]]] = {
     "a plain list": (1 + 2 * (1 + 10), "{ repositories(first: 2) { nodes { labels { name } } } }", {}),
     "a list with a size": (1 + 2 * (1 + 7), "{ repositories(first: 2) { nodes { largest(first: 7) { name } } } }", {}),
     "its size by default": (1 + 2 * (1 + 25), "{ repositories(first: 2) { nodes { largest { name } } } }", {}),
+    "lists of a size in one field": (1 + 7 + 7, "{ top(first: 7) { tags { name } labels { name } } }", {}),
+    "their size by default": (1 + 10, "{ top { tags { name } } }", {}),
+    "a list in such a list": (
+        1 + 2 * (1 + 10),
+        "{ repositories(first: 2) { nodes { ... on Repository { labels { name } } } } }",
+        {},
+    ),
+    "days": (1 + 31, '{ history(from: "2026-01-01", to: "2026-02-01") { points { name } } }', {}),
+    "hours": (1 + 48, '{ history(from: "2026-01-01", to: "2026-01-03", interval: HOUR) { points { name } } }', {}),
+    "no days": (1 + 1, '{ history(from: "2026-01-03", to: "2026-01-01") { points { name } } }', {}),
+    "no dates": (1 + 1, '{ history(from: "then", to: "now") { points { name } } }', {}),
+    "as many days as are told": (1 + 2000, '{ history(from: "0001-01-01", to: "9999-12-31") { points { name } } }', {}),
+    "days in variables": (
+        1 + 24,
+        "query($f: String!, $t: String!, $i: Interval) { history(from: $f, to: $t, interval: $i) { points { name } } }",
+        {"f": "2026-01-01", "t": "2026-01-02T00:00:00Z", "i": "HOUR"},
+    ),
     "as many as ids": (3, '{ nodes(ids: ["a", "b", "c"]) { name } }', {}),
     "ids in a variable": (2, "query($i: [String!]!) { nodes(ids: $i) { name } }", {"i": ["a", "b"]}),
     "a variable": (1 + 50, "query($n: Int) { repositories(first: $n) { nodes { name } } }", {"n": 50}),

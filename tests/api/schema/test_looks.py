@@ -72,6 +72,12 @@ LOOKS = {
     '{ estimatePush(organization: "ORG", repository: "WEB", descriptors: []) { fits } }': [
         ("quota.estimate", "ORG/WEB")
     ],
+    '{ usage(scope: {organization: "ORG"}, key: TAGS, from: "2026-01-01", to: "2026-01-02") { trendPerDay } }': [
+        ("quota.usage", "organization ORG TAGS")
+    ],
+    '{ topConsumers(scope: {organization: "ORG", repository: "WEB"}, key: TAGS) { users { name } } }': [
+        ("quota.consumers", "repository ORG/WEB TAGS")
+    ],
     '{ account(name: "ACCOUNT") { name } }': [("account.show", "ACCOUNT")],
     '{ account(name: "ACCOUNT") { users { nodes { name } } } }': [
         ("account.show", "ACCOUNT"),
