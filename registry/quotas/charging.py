@@ -21,10 +21,14 @@ from registry.work import Work
 # month would keep their user waiting for minutes before the sentence is shown. A limit may be raised at any time.
 RETRY_SECONDS = 1
 CHARGE = "SELECT * FROM quota_charge($1, $2, $3, $4, $5, $6)"
-LINK = """
-    INSERT INTO organization_blob AS b (organization_id, digest, size, links, first_at) VALUES ($1, $2, $3, 1, $4)
-    ON CONFLICT (organization_id, digest) DO UPDATE SET links = b.links + 1
-    RETURNING b.links = 1
+# As one statement: whether the digest is new to the organization says what is charged.
+LINK_AND_CHARGE = """
+    WITH linked AS (
+        INSERT INTO organization_blob AS b (organization_id, digest, size, links, first_at)
+        VALUES ($7, $8, $9, 1, $10)
+        ON CONFLICT (organization_id, digest) DO UPDATE SET links = b.links + 1 RETURNING b.links = 1 AS is_new)
+    SELECT c.* FROM linked, quota_charge(
+        $1, $2, $3, $4, CASE WHEN is_new THEN $11::bigint[] ELSE $5::bigint[] END, $6) AS c
 """
 UNLINK = """
     WITH gone AS (SELECT digest, count(*) AS links FROM unnest($2::text[]) AS digest GROUP BY digest),
@@ -61,7 +65,11 @@ STANDING = """
 
 async def settle_dues(work: Work) -> None:
     """Charges what the Work owes. Raises `QuotaExceeded`; a limit that comes near is told in an entry besides."""
-    if lines := work.dues.lines():
+    lines, link = work.dues.lines(), work.dues.link
+    if link is not None:
+        linked = link.organization_id, link.digest, link.size, work.now, [line.amount + line.if_new for line in lines]
+        await read_charged(work, lines, await work.fetch(LINK_AND_CHARGE, *_arguments(work, lines), *linked))
+    elif lines:
         await read_charged(work, lines, await work.fetch(CHARGE, *_arguments(work, lines)))
 
 
@@ -80,10 +88,9 @@ def charge_storage(work: Work, place: Place, *, at_repository: int, above: int) 
     work.dues.add(Key.STORAGE_BYTES, place, {"repository": at_repository, "organization": above, "account": above})
 
 
-async def link(work: Work, digest: str, size: int, place: Place) -> None:
+def link(work: Work, digest: str, size: int, place: Place) -> None:
     """One more repository of the organization holds this digest: it is charged where it is new."""
-    new = await work.fetchval(LINK, place.organization_id, digest, size, work.now)
-    charge_storage(work, place, at_repository=size, above=size if new else 0)
+    work.dues.add_link(Key.STORAGE_BYTES, place, digest, size)
 
 
 async def unlink(work: Work, sizes: Sequence[tuple[str, int]], place: Place) -> int:
@@ -137,11 +144,12 @@ def _arguments(work: Work, lines: Sequence[Line]) -> list[list[Any]]:
 async def _exceeded(work: Work, line: Line, limit: int, charged: int) -> QuotaExceeded:
     row = await _standing(work, line.due)
     key, scope = line.due.key, f"{line.due.kind} '{row['name']}'"
+    requested = line.amount + line.if_new
     held = row["held"] - (work.dues.held if key is Key.STORAGE_BYTES else 0)
     if period := quotas.period_of(key, work.now):
         scope = f"{scope} in {period}"
-    sentence = quotas.exceeded(key, scope, limit, charged - held, held, line.amount)
-    numbers = {"limit": limit, "used": charged - held, "held": held, "requested": line.amount}
+    sentence = quotas.exceeded(key, scope, limit, charged - held, held, requested)
+    numbers = {"limit": limit, "used": charged - held, "held": held, "requested": requested}
     if not period:
         return QuotaExceeded(sentence, key=key.value, scope=scope, **numbers)
     resets = quotas.next_month(work.now).isoformat()

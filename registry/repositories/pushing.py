@@ -162,7 +162,7 @@ async def _store(work: Work, place: Place, manifest: Manifest, digest: Digest, t
     parts |= {part.digest: "BLOB" for part in manifest.needed_blobs}
     if parts:
         await work.execute(PARTS, place.id, digest, list(parts), list(parts.values()))
-    await charging.link(work, digest, size, place)
+    charging.link(work, digest, size, place)
 
 
 def _digests(parts: Sequence[Descriptor]) -> list[str]:

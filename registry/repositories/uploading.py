@@ -255,7 +255,7 @@ async def mount(work: Work, source: Place, target: Place, digest: Digest) -> boo
     if size is None:
         return False
     if await work.fetchval(LINK, target.id, digest, work.now):
-        await charging.link(work, digest, size, target)
+        charging.link(work, digest, size, target)
     _record(work, target, digest, size, {"mountedFrom": [None, source.name]})
     return True
 

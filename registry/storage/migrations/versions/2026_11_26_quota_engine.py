@@ -209,6 +209,7 @@ DECLARE
     crossed int;
 BEGIN
     FOR i IN 1 .. coalesce(array_length(keys, 1), 0) LOOP
+        CONTINUE WHEN amounts[i] = 0;
         -- Nearly always there is room and nothing to tell, and the counter is locked for no more than this.
         UPDATE quota_counter AS q
         SET charged = q.charged + amounts[i], peak = greatest(q.peak, q.charged + amounts[i])
