@@ -22,13 +22,15 @@ check: $(VENV)/dev
 	@! git ls-files 2>/dev/null | grep -E '(^|/)(uv\.lock|pylock.*\.toml)$$' || (echo "lock files that name hosts are tracked"; exit 1)
 
 # Pull and push beside CNCF Distribution, where it is installed; what the audit log costs, and those who follow it; a log of
-# millions; and a crash run. About twenty minutes; each runs by itself too.
+# millions; how fast quotas are held and settled; and crash runs. About twenty minutes; each runs by itself too.
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.auditing
 	$(BIN)/python -m benchmarks.tails
 	$(BIN)/python -m benchmarks.long_log
+	$(BIN)/python -m benchmarks.quotas
 	$(BIN)/python -m benchmarks.crashing
+	$(BIN)/python -m benchmarks.quota_crashing
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

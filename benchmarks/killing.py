@@ -27,7 +27,8 @@ from registry import migrating
 from registry.errors import Refusal
 from registry.storage import embedded
 
-DATABASE_SHARE = 0.15
+SHARE = 0.15
+"""How often it is the database."""
 MISHAPS = (OSError, Refusal, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 """What a worker meets when something else was killed, and tries again after."""
 
@@ -82,7 +83,9 @@ class Scene:
         self,
         seconds: float,
         chance: random.Random,
+        *,
         begun: Callable[[], bool],
+        pauses: tuple[float, float] = (0.3, 1.2),
         besides: Callable[[], None] | None = None,
     ) -> None:
         """Begins once `begun`, so that a slow machine is tormented as much as a fast one. `besides` is done, too, from
@@ -90,10 +93,10 @@ class Scene:
         await until(begun)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            await asyncio.sleep(chance.uniform(0.3, 1.2))
-            if besides and chance.random() < DATABASE_SHARE:
+            await asyncio.sleep(chance.uniform(*pauses))
+            if besides and chance.random() < SHARE:
                 besides()
-            if chance.random() < DATABASE_SHARE:
+            if chance.random() < SHARE:
                 await self.crash_database()
                 self.killed.databases += 1
             else:
