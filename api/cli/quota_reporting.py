@@ -179,8 +179,13 @@ def _days_line(told: Report, key: Key) -> str:
     else:
         line = f"from {first} to {last}, at most {peak}"
     trend = "" if forecast.trend is None else f", {forecast.trend:+.1f} a day"
-    full = "" if forecast.full_in is None else f", full in about {forecast.full_in} days"
-    return f"{key.value:14} {line}{trend}{full}"
+    return f"{key.value:14} {line}{trend}{_full(forecast.full_in)}"
+
+
+def _full(days: int | None) -> str:
+    if not days:
+        return "" if days is None else ", full"
+    return f", full in about {days} {'day' if days == 1 else 'days'}"
 
 
 def _consumer_line(key: Key, one: Consumer) -> str:

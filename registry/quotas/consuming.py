@@ -15,6 +15,7 @@ from policies import quotas
 from policies.quotas import Key
 from registry.places import Place
 from registry.quotas import reporting, usage
+from registry.quotas.reporting import AMOUNTS
 from registry.quotas.sampling import USED
 from registry.work import Work
 
@@ -46,15 +47,16 @@ BY_TAG = f"""
 """
 # Once in each organization, however many repositories and images it is in.
 BY_PUSHER = f"""
-    SELECT u.id, u.name, sum(d.size)::bigint AS value, false AS deleted FROM (
-        SELECT m.pushed_by, o.id, m.digest, m.size {REPOSITORIES}
+    WITH pushed AS MATERIALIZED (
+        SELECT m.pushed_by, r.organization_id, m.repository_id, m.digest {REPOSITORIES}
         JOIN manifest m ON m.repository_id = r.id WHERE {{within}}
-        UNION SELECT m.pushed_by, o.id, b.digest, b.size {REPOSITORIES}
-        JOIN manifest m ON m.repository_id = r.id
-        JOIN manifest_part p ON p.repository_id = r.id AND p.manifest_digest = m.digest AND p.kind = 'BLOB'
-        JOIN repository_blob rb ON rb.repository_id = r.id AND rb.digest = p.digest JOIN blob b ON b.digest = p.digest
-        WHERE {{within}}) AS d
-    JOIN users u ON u.id = d.pushed_by GROUP BY u.id
+    ), digests AS MATERIALIZED (
+        SELECT pushed_by, organization_id, digest FROM pushed
+        UNION SELECT m.pushed_by, m.organization_id, p.digest FROM pushed m
+        JOIN manifest_part p ON p.repository_id = m.repository_id AND p.manifest_digest = m.digest AND p.kind = 'BLOB'
+    )
+    SELECT u.id, u.name, sum(b.size)::bigint AS value, false AS deleted
+    FROM digests JOIN organization_blob b USING (organization_id, digest) JOIN users u ON u.id = pushed_by GROUP BY u.id
 """
 COUNTED_BY_USER = f"""
     SELECT u.id, u.name, count(*) AS value, false AS deleted {REPOSITORIES} {{joined}}
@@ -113,7 +115,6 @@ FLOWING = {
         WHERE value > 0 GROUP BY id, name
     """,
 }
-AMOUNTS = {Key.EGRESS_BYTES: "t.bytes", Key.PULLS: "t.pulls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def _at(place: Place, key: Key, statement: str) -> str:
     repository = REPOSITORY[place.kind].format("coalesce(r.name, '(deleted)')")
     tag = "{tag_name}" if place.kind == "repository" else f"{repository} || ':' || {{tag_name}}"
     tag = tag.format(tag_name="t.tag" if key in quotas.MONTHLY else "t.name")
-    of = {"key": key.value, "within": WITHIN[place.kind], "amount": AMOUNTS.get(key, "")}
+    of = {"key": key.value, "within": WITHIN[place.kind], "amount": AMOUNTS.get(key)}
     return LARGEST.format(statement.format(repository=repository, tag=tag, **of))
 
 

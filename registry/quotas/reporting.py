@@ -32,9 +32,8 @@ LEVELS = """
 """
 # As before, and until when. Of an account: of the organizations that it has.
 FLOWS = """
-    SELECT hour AS time, sum(CASE $3 WHEN 'PULLS' THEN pulls ELSE bytes END)::bigint AS value,
-        sum(CASE $3 WHEN 'PULLS' THEN pulls ELSE bytes END)::bigint AS peak
-    FROM traffic_hour WHERE {} AND hour >= $4 AND hour < $5 GROUP BY hour
+    SELECT hour AS time, sum({amount})::bigint AS value, sum({amount})::bigint AS peak
+    FROM traffic_hour WHERE {within} AND hour >= $4 AND hour < $5 GROUP BY hour
     UNION ALL SELECT (day + interval '23 hours') AT TIME ZONE 'UTC', value, peak
     FROM usage_day WHERE scope_kind = $1 AND scope_id = $2 AND key = $3
         AND (day + interval '23 hours') AT TIME ZONE 'UTC' >= $4 AND (day + interval '23 hours') AT TIME ZONE 'UTC' < $5
@@ -44,6 +43,7 @@ OF_SCOPE = {
     "organization": "organization_id = $2",
     "account": "organization_id IN (SELECT id FROM organization WHERE account_id = $2)",
 }
+AMOUNTS = {Key.PULLS: "pulls", Key.EGRESS_BYTES: "bytes"}
 DAY = LENGTHS[Interval.DAY]
 
 
@@ -138,7 +138,7 @@ async def _points(
         return []
     if key not in quotas.MONTHLY:
         return history.levels(moments, interval, await _levels(work, place, key, quota, moments[0]))
-    statement = FLOWS.format(OF_SCOPE[place.kind])
+    statement = FLOWS.format(within=OF_SCOPE[place.kind], amount=AMOUNTS[key])
     end = moments[-1] + LENGTHS[interval]
     rows = await work.fetch(statement, place.kind, place.id, key.value, moments[0], end)
     return history.flows(moments, interval, [_mark(row) for row in rows])
