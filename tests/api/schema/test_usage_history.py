@@ -62,7 +62,8 @@ async def books(server: Server) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def move(server: Server, sampler: System, to: datetime) -> None:
-    """A sample is taken there."""
+    """A sample is taken there, and the log has the month before anything is recorded in it."""
+    await sampler.foundation.ledger.catch_up()
     server.advance((to - server.now).total_seconds())
     await tidy(sampler.foundation)
 

@@ -30,8 +30,9 @@ SUMS = """
 
 @pytest.fixture
 async def ours(system: System, books: asyncpg.Connection) -> Household:
+    await system.foundation.ledger.catch_up()
     set_clock(system, NOW)
-    await tidy(system.foundation)
+    await tidy(system.foundation)  # the log's months, before anything is recorded in them
     ours = await settle(system, "rolled")
     await ours.ensure("web")
     return ours

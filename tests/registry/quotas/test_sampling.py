@@ -33,6 +33,7 @@ COUNTER = """
 
 @pytest.fixture
 async def ours(system: System, books: asyncpg.Connection) -> Household:
+    await system.foundation.ledger.catch_up()
     set_clock(system, BEGINNING)
     await tidy(system.foundation)  # the log's months, before anything is recorded in them
     ours = await settle(system, "sampled")
