@@ -5,7 +5,7 @@ numbers here, which is deleting, expiry, and the recount.
 
 | Where | What happened | Tests |
 |---|---|---|
-| Harbor #18440, #21075, #23789, #19902 | Pushes side by side tried again and again, or failed. | test_known_races.test_fifty_pushes_at_once_ask_as_often_as_one_by_one, test_concurrency.test_forty_pushes_into_room_for_half_of_them |
+| Harbor #18440, #21075, #23789, #19902 | Pushes side by side tried again and again, or failed. | test_known_races.test_fifty_pushes_at_once_ask_as_often_as_one_by_one, test_concurrency.test_two_hundred_pushes_into_room_for_half_of_them |
 | harbor-next#712 | A counter was locked while bytes moved. | test_known_races.test_no_counter_is_locked_while_bytes_move |
 | harbor-next#712 | A second connection was needed while one was held. | test_known_races.test_one_connection_is_enough_for_many |
 | harbor-next#712 | A crash between holding and giving back was for ever. | test_known_races.test_what_a_killed_server_held_comes_back |

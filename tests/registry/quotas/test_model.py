@@ -19,6 +19,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from registry.errors import QuotaExceeded
 from registry.oci.digest import digest_of
 from registry.organizations import founding
+from registry.places import Place
 from registry.quotas import recounting
 from registry.repositories import deleting, uploading
 from registry.repositories.uploading import Claim
@@ -213,12 +214,43 @@ class Engine(Machine):
             self.scene.run(self._delete(spot, digest, digest in BLOBS, crash))
             del self.content[spot][digest]
 
+    @precondition(lambda self: self._shared())
+    @rule(which=st.integers(0, 100))
+    def unshare(self, which: int) -> None:
+        """What another repository of the organization holds, too."""
+        spot, digest = self._shared()[which % len(self._shared())]
+        self.scene.run(self._delete(spot, digest, digest in BLOBS, False))
+        del self.content[spot][digest]
+
+    def _shared(self) -> list[tuple[tuple[int, str], str]]:
+        held = [(spot, digest) for spot, digests in self.content.items() for digest in digests]
+        organizations = [(spot[0], digest) for spot, digest in held]
+        return sorted(one for one in held if organizations.count((one[0][0], one[1])) > 1)
+
     async def _delete(self, spot: tuple[int, str], digest: Any, is_blob: bool, crash: bool) -> None:
         async with self.homes[spot[0]].begin() as work:
             place = await self.homes[spot[0]].place(work, spot[1])
             await (deleting.delete_blob if is_blob else deleting.delete_manifest)(work, place, digest)
             if crash:
                 raise Crash
+
+    @rule(spot=SPOTS, crash=CRASH)
+    def empty(self, spot: tuple[int, str], crash: bool) -> None:
+        """The repository goes with all that is in it and on its way to it, and is made anew."""
+        with suppress(Crash):
+            self.places[spot] = self.scene.run(self._empty(spot, crash))
+            self.content[spot] = {}
+            self.uploads = [one for one in self.uploads if one[0] != spot]
+
+    async def _empty(self, spot: tuple[int, str], crash: bool) -> Place:
+        home, name = self.homes[spot[0]], spot[1]
+        async with home.begin() as work:
+            await deleting.delete_repository(work, await home.place(work, name))
+            if crash:
+                raise Crash
+        await home.ensure(name)
+        async with home.begin() as work:
+            return await home.place(work, name)
 
     @rule(spot=SPOTS, level=st.integers(0, 2), room=st.sampled_from([-60, 0, 30, 100, 5000]))
     def set_limit(self, spot: tuple[int, str], level: int, room: int) -> None:
@@ -278,7 +310,7 @@ async def explored(dsn: str, folder: Path, examples: int, *, same: bool = False)
 
 async def test_the_engine_does_what_the_model_says(tidewaiter: Server, tmp_path: Path) -> None:
     async with new_database(tidewaiter) as dsn:
-        assert await explored(dsn, tmp_path, 12) is None
+        assert await explored(dsn, tmp_path, 20) is None
 
 
 FAULTS = {
@@ -300,17 +332,27 @@ async def test_the_machine_finds_a_planted_fault(tidewaiter: Server, tmp_path: P
         assert await explored(dsn, tmp_path, 60, same=True) is not None
 
 
-async def test_a_shared_digest_that_goes_with_its_first_holder_is_found(tidewaiter: Server, tmp_path: Path) -> None:
+TRIGGERS = {
+    "what is shared goes with its first holder": (
+        "BEFORE UPDATE",
+        "IF NEW.links < OLD.links THEN NEW.links := 0; END IF; RETURN NEW;",
+    ),
+    "a copy in another organization goes with it": (
+        "AFTER DELETE",
+        "DELETE FROM organization_blob WHERE digest = OLD.digest; RETURN OLD;",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", TRIGGERS)
+async def test_the_machine_finds_links_that_go_by_mistake(tidewaiter: Server, tmp_path: Path, fault: str) -> None:
+    when, does = TRIGGERS[fault]
     async with new_database(tidewaiter) as dsn:
         async with opened(dsn) as owner:
             await owner.execute(
-                """
-                CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$
-                BEGIN
-                    IF NEW.links < OLD.links THEN NEW.links := 0; END IF;
-                    RETURN NEW;
-                END $$;
-                CREATE TRIGGER planted BEFORE UPDATE ON organization_blob FOR EACH ROW EXECUTE FUNCTION planted();
+                f"""
+                CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {does} END $$;
+                CREATE TRIGGER planted {when} ON organization_blob FOR EACH ROW EXECUTE FUNCTION planted();
                 """
             )
         assert await explored(dsn, tmp_path, 60, same=True) is not None
