@@ -15,7 +15,7 @@ know what did not happen.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -45,6 +45,7 @@ from registry.storage.database import (
     is_open,
     rendered,
 )
+from registry.storage.turns import Turns
 from registry.telemetry import Telemetry
 
 
@@ -95,6 +96,7 @@ class Foundation:
     sealing: bytes
     settle: "Callable[[Work], Awaitable[None]]"
     here: Origin = INSIDE
+    turns: Turns = field(default_factory=Turns)
 
     def begin(self, actor: Actor, origin: Origin) -> "Work":
         """A change: one transaction, committed when the block is left without an exception."""
@@ -127,7 +129,7 @@ class Attempt:
     about_id: UUID | None = None
 
 
-CONNECT_SECONDS, GLANCE_SECONDS = 3, 5
+GLANCE_SECONDS = 5
 
 # How a Work's statements hang together: each for itself, one snapshot, or one change.
 EACH = ""
@@ -327,19 +329,19 @@ class Work:
     async def _connected(self) -> Connection:
         if self._connection is None:
             try:
-                self._connection = await self.foundation.pool.acquire(timeout=CONNECT_SECONDS)  # type: ignore[assignment]
+                self._connection = await self.foundation.turns.take(self.foundation.pool)
             except (TimeoutError, OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError) as error:
                 raise _unavailable() from error
             if self._mode:
-                with _reachable(self._connection):  # type: ignore[arg-type]
-                    await self._connection.execute(self._mode)  # type: ignore[union-attr]
-        return self._connection  # type: ignore[return-value]
+                with _reachable(self._connection):
+                    await self._connection.execute(self._mode)
+        return self._connection
 
     async def _close(self, ending: str) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        await asyncio.shield(_end(self.foundation.pool, connection, ending if self._mode else ""))
+        await asyncio.shield(_end(self.foundation, connection, ending if self._mode else ""))
 
     # What is recorded
 
@@ -406,7 +408,7 @@ def _unavailable() -> DatabaseUnavailable:
     return DatabaseUnavailable("The database does not answer; try again shortly.", retry_after=5)
 
 
-async def _end(pool: Pool, connection: Connection, ending: str) -> None:
+async def _end(foundation: Foundation, connection: Connection, ending: str) -> None:
     """What a lost connection had begun is rolled back by the database itself."""
     try:
         if ending in {COMMIT, KEPT_COMMIT} or (ending and is_open(connection)):
@@ -417,4 +419,4 @@ async def _end(pool: Pool, connection: Connection, ending: str) -> None:
             connection.terminate()
         raise
     finally:
-        await pool.release(connection)  # type: ignore[arg-type]
+        await foundation.turns.give_back(foundation.pool, connection)
