@@ -35,9 +35,10 @@ from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
 from registry.errors import Refusal, Unable
 from registry.keys import AUDIT_SEALING, AUDIT_SIGNING, Keys, load_keys, missing, read_retired, read_signers
-from registry.quotas import recounting, reserving, sampling
+from registry.quotas import reserving, sampling
 from registry.quotas.charging import settle_dues
 from registry.quotas.metering import Meter
+from registry.quotas.recounting import Recount
 from registry.repositories import sweeping, uploading
 from registry.settings import Settings
 from registry.storage import embedded, revisions
@@ -71,6 +72,7 @@ class System:
     sequencer: Sequencer
     followers: Followers
     meter: Meter
+    recount: Recount
     generated_password: str | None
 
 
@@ -111,7 +113,7 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str, here: Orig
     _watch(telemetry, ledger, sequencer, clock)
     telemetry.watch_pool(lambda: pool.get_size() - pool.get_idle_size(), pool.get_idle_size)
     law, sealing = Law.load(), keys.audit_sealing
-    meter = Meter(clock)
+    meter, recount = Meter(clock), Recount(telemetry)
     foundation = Foundation(settings, clock, pool, blobs, law, ledger, meter, telemetry, sealing, settle_dues, here)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.run)
@@ -119,7 +121,7 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str, here: Orig
         tasks.start_soon(sequencer.run)
         tasks.start_soon(publisher.run)
         try:
-            yield await _open(foundation, sequencer, meter, keys)
+            yield await _open(foundation, sequencer, meter, recount, keys)
         finally:
             with anyio.CancelScope(shield=True):
                 await _give_leases_back(meter, foundation)
@@ -135,7 +137,7 @@ async def tend(system: System) -> None:
         try:
             await tidy(system.foundation)
             await system.meter.tend(system.foundation)
-            await recounting.verify(system.foundation)
+            await system.recount.tend(system.foundation)
             await _keep_log(system)
         except Exception:
             log.exception("tending failed")
@@ -209,7 +211,7 @@ async def _start_embedded(settings: Settings) -> embedded.Server:
     return await embedded.start(settings.data / "postgres", durable=settings.embedded_fsync)
 
 
-async def _open(foundation: Foundation, sequencer: Sequencer, meter: Meter, keys: Keys) -> System:
+async def _open(foundation: Foundation, sequencer: Sequencer, meter: Meter, recount: Recount, keys: Keys) -> System:
     gate = Gate(keys, Passwords())
     await tidy(foundation)
     generated = await first_start(foundation, gate.passwords)
@@ -220,7 +222,7 @@ async def _open(foundation: Foundation, sequencer: Sequencer, meter: Meter, keys
     settings = foundation.settings
     tokens = Tokens(keys.signing, settings.address, settings.registry_host, timedelta(minutes=settings.token_minutes))
     log.info("opened", law=foundation.law.revision, time=foundation.clock.now().isoformat())
-    return System(foundation, gate, tokens, keys, sequencer, Followers(), meter, generated)
+    return System(foundation, gate, tokens, keys, sequencer, Followers(), meter, recount, generated)
 
 
 async def _give_leases_back(meter: Meter, foundation: Foundation) -> None:

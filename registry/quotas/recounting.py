@@ -17,6 +17,7 @@ from policies.quotas import Key
 from registry.actors import SYSTEM, Origin
 from registry.places import Place
 from registry.quotas import charging
+from registry.telemetry import Telemetry
 from registry.work import Foundation, Work
 
 EVERY = timedelta(hours=1)
@@ -114,6 +115,7 @@ KEEP = """
     ON CONFLICT (scope_kind, scope_id, key) DO UPDATE SET charged = quota_difference.charged + excluded.charged,
         owed = quota_difference.owed + excluded.owed
 """
+STANDING = "SELECT count(*) FROM quota_difference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,20 @@ async def verify(foundation: Foundation) -> None:
                 known.add((one.kind, one.id, one.key))
                 changes = {"charged": [one.owed, one.charged]}
                 work.also("quota.difference", _place(one), changes, target=one.target, digest=one.digest)
+
+
+class Recount:
+    """The recount in the background, and how many counters differ by the last one, whichever server made it."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.differences = 0
+        says = "Quota counters that say something else than is there."
+        telemetry.watch("registry.quota.differences", "{counter}", says, lambda: self.differences)
+
+    async def tend(self, foundation: Foundation) -> None:
+        await verify(foundation)
+        async with foundation.glance(SYSTEM, Origin()) as work:
+            self.differences = await work.fetchval(STANDING)
 
 
 def _difference(row: Any) -> Difference:

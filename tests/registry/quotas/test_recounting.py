@@ -59,7 +59,7 @@ async def verify(system: System, *, hours: float) -> None:
     clock = system.foundation.settings.clock_file
     assert clock is not None
     clock.write_text(str(timedelta(hours=hours).total_seconds()))
-    await recounting.verify(system.foundation)
+    await system.recount.tend(system.foundation)
     await system.foundation.ledger.catch_up()
 
 
@@ -200,9 +200,11 @@ async def test_a_difference_is_told_once_while_it_stands(
         await verify(system, hours=hours)
         entries = await events(books, action="quota.difference", target=target)
         assert [entry["change"]["charged"] for entry in entries] == [[1, 4]]
+        assert b"registry_quota_differences 1.0" in system.foundation.telemetry.exposition()
     assert await books.fetchval("SELECT charged - owed FROM quota_difference WHERE scope_id = $1", organization) == 3
     await books.execute(spoil, organization, -3)
     await verify(system, hours=8)
+    assert b"registry_quota_differences 0.0" in system.foundation.telemetry.exposition()
     assert await books.fetchval("SELECT count(*) FROM quota_difference WHERE scope_id = $1", organization) == 0
 
 
