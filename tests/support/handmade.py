@@ -19,6 +19,7 @@ from tests.support.images import CONFIG, LAYER, MANIFEST
 from tests.support.server import Server
 from tests.support.world import Person
 
+LIMITS = httpx2.Limits(max_connections=200)
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 
@@ -100,8 +101,7 @@ class Door(httpx2.AsyncClient):
 async def knocking(tidewaiter: Server, person: Person | None = None) -> AsyncIterator[Door]:
     """Without a person, nobody has signed in."""
     signed_in = (person.name, person.password) if person else None
-    limits = httpx2.Limits(max_connections=200)
-    async with Door(base_url=tidewaiter.url, auth=signed_in, timeout=30, limits=limits, verify=False) as door:
+    async with Door(base_url=tidewaiter.url, auth=signed_in, timeout=30, limits=LIMITS, verify=False) as door:
         yield door
 
 
@@ -113,9 +113,8 @@ async def bearing(
     if token is None:
         async with knocking(tidewaiter, person) as door:
             token = (await door.get("/token", params={"scope": scope})).json()["token"]
-    async with Door(
-        base_url=tidewaiter.url, headers={"Authorization": f"Bearer {token}"}, timeout=30, verify=False
-    ) as door:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with Door(base_url=tidewaiter.url, headers=headers, timeout=30, limits=LIMITS, verify=False) as door:
         yield door
 
 

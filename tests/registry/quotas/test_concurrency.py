@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import world
 from tests.support.books import address_of, opened
-from tests.support.handmade import Door, digest_of, knocking, manifest_of, refusal
+from tests.support.handmade import Door, bearing, digest_of, knocking, manifest_of, refusal
 from tests.support.images import payload
 from tests.support.meters import limit, refusals, used
 from tests.support.recount import beyond, differences
@@ -68,8 +68,8 @@ async def push_in_a_stream(door: Door, repository: str, content: bytes) -> httpx
 
 
 @pytest.mark.parametrize("kind", ["organization", "account"])
-async def test_forty_pushes_into_room_for_half_of_them(tidewaiter: Server, acme: Tenant, kind: str) -> None:
-    sizes = [random.Random(number).randint(10_000, 200_000) for number in range(40)]
+async def test_two_hundred_pushes_into_room_for_half_of_them(tidewaiter: Server, acme: Tenant, kind: str) -> None:
+    sizes = [random.Random(number).randint(1_000, 60_000) for number in range(200)]
     blobs = [payload(f"{acme.account} {number}", size) for number, size in enumerate(sizes)]
     most = sum(sizes) // 2
     assert await limit(acme, "STORAGE_BYTES", kind, most) == []
@@ -92,7 +92,7 @@ async def test_forty_pushes_into_room_for_half_of_them(tidewaiter: Server, acme:
 
 async def test_announced_pushes_leave_no_room_that_would_have_done(tidewaiter: Server, acme: Tenant) -> None:
     """One that is refused would not have fitted beside those that were kept."""
-    sizes = [random.Random(-number).randint(10_000, 200_000) for number in range(40)]
+    sizes = [random.Random(-number).randint(1_000, 60_000) for number in range(200)]
     most = sum(sizes) // 2
     assert await limit(acme, "STORAGE_BYTES", "organization", most) == []
     await world.repository(acme, "web")
@@ -103,6 +103,21 @@ async def test_announced_pushes_leave_no_room_that_would_have_done(tidewaiter: S
     now, held = await used(acme)
     assert (now, held) == (sum(sizes) - sum(refused), 0)
     assert 0 <= most - now < min(refused)
+
+
+async def test_hundreds_of_tiny_pushes_that_all_fit_into_what_is_left(tidewaiter: Server, acme: Tenant) -> None:
+    """None says how long it will be. If all held their window at once, a share of what is left each, the last would
+    still have room."""
+    sizes = [random.Random(number).randint(20, 200) for number in range(200)]
+    blobs = [payload(f"{acme.account} {number}", size) for number, size in enumerate(sizes)]
+    assert await limit(acme, "STORAGE_BYTES", "organization", 1_040_000 + sum(sizes)) == []
+    name = f"{acme.organization}/web"
+    pushing = bearing(tidewaiter, person=acme.owner, scope=f"repository:{name}:push")
+    async with pushing as door, watched(tidewaiter, acme):
+        assert (await door.push_blob(name, payload(acme.account, 1_000_000))).status_code == 201
+        answers = await asyncio.gather(*(push_in_a_stream(door, name, blob) for blob in blobs))
+    assert [answer.text for answer in answers if answer.status_code != 201] == []
+    assert await used(acme) == (1_000_000 + sum(sizes), 0)
 
 
 async def test_the_same_layer_from_many_at_once_is_charged_once(tidewaiter: Server, acme: Tenant) -> None:
