@@ -141,7 +141,8 @@ COMMIT, KEPT_COMMIT = "COMMIT", "SET LOCAL synchronous_commit TO on; COMMIT"
 
 
 class Work:
-    """One connection, taken at the first statement; statements of concurrent resolvers queue for it."""
+    """One connection, taken at the first statement; statements of concurrent resolvers queue for it. `patience` is how
+    many seconds one may take; none: as many as the pool's."""
 
     def __init__(self, foundation: Foundation, actor: Actor, origin: Origin, mode: str) -> None:
         self.foundation = foundation
@@ -152,6 +153,7 @@ class Work:
         self.now: datetime = foundation.clock.now()
         self.stated: str | None = None
         self.dues = Dues()
+        self.patience: float | None = None if mode else GLANCE_SECONDS
         self._mode = mode
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
@@ -324,7 +326,7 @@ class Work:
         async with self._lock:
             connection = await self._connected()
             with self.foundation.telemetry.statement(), _reachable(connection):
-                return await getattr(connection, verb)(text, *values, timeout=None if self._mode else GLANCE_SECONDS)
+                return await getattr(connection, verb)(text, *values, timeout=self.patience)
 
     async def _connected(self) -> Connection:
         if self._connection is None:

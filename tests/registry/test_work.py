@@ -61,3 +61,10 @@ async def test_a_statement_that_is_wrong_is_no_trouble_of_the_database(system: S
     with pytest.raises(Exception, match="does not exist"):
         async with system.foundation.glance(SYSTEM, Origin()) as work:
             await work.fetchval("SELECT nothing")
+
+
+async def test_a_statement_takes_no_longer_than_its_work_is_patient(system: System) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        async with system.foundation.view(SYSTEM, Origin()) as work:
+            work.patience = 0.01
+            await work.fetchval("SELECT pg_sleep(60)")

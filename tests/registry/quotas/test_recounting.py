@@ -208,6 +208,28 @@ async def test_a_difference_is_told_once_while_it_stands(
     assert await books.fetchval("SELECT count(*) FROM quota_difference WHERE scope_id = $1", organization) == 0
 
 
+async def test_while_one_server_counts_the_others_do_not(
+    ours: Household, system: System, books: asyncpg.Connection, dsn: str
+) -> None:
+    await verify(system, hours=10)
+    done = await books.fetchval("SELECT verified_at FROM quota_recount")
+    async with opened(dsn) as other, other.transaction():
+        assert await other.fetchval(recounting.TURN)
+        await verify(system, hours=20)
+        assert await books.fetchval("SELECT verified_at FROM quota_recount") == done
+    await verify(system, hours=20)
+    assert await books.fetchval("SELECT verified_at FROM quota_recount") > done
+
+
+async def test_a_clock_that_was_set_back_keeps_nobody_from_counting(
+    ours: Household, system: System, books: asyncpg.Connection
+) -> None:
+    for hours in (300, 30):
+        await verify(system, hours=hours)
+        ahead = await books.fetchval("SELECT verified_at - now() FROM quota_recount")
+        assert ahead < timedelta(hours=hours + 1)
+
+
 # Through the door and the command
 
 
