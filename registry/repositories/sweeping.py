@@ -16,14 +16,13 @@ from registry.work import Foundation, Work
 MOST_AT_ONCE = 1000
 MOST_NAMED = 20
 
-# Locked for as long as one server sweeps; the others pass by.
-SWEPT = "SELECT linked_until FROM blob_sweep FOR UPDATE SKIP LOCKED"
 ADVANCE = "UPDATE blob_sweep SET linked_until = $1"
 # The last of those looked at says how far the sweep came; of one instant all are looked at.
 OLD = """
     WITH looked AS (
         SELECT repository_id, digest, linked_at FROM repository_blob
-        WHERE linked_at > $1 AND linked_at <= $2 ORDER BY linked_at FETCH FIRST $3 ROWS WITH TIES)
+        WHERE linked_at > (SELECT linked_until FROM blob_sweep) AND linked_at <= $1
+        ORDER BY linked_at FETCH FIRST $2 ROWS WITH TIES)
     SELECT (SELECT max(linked_at) FROM looked) AS reached, l.repository_id, o.id AS organization_id, o.account_id,
         o.name || '/' || r.name AS name, array_agg(l.digest ORDER BY l.digest) AS digests
     FROM looked l JOIN repository r ON r.id = l.repository_id JOIN organization o ON o.id = r.organization_id
@@ -49,16 +48,16 @@ async def sweep(foundation: Foundation) -> None:
 
 
 async def _sweep_some(foundation: Foundation, before: datetime) -> bool:
-    """False when all is done, or another server does it."""
-    async with foundation.begin(SYSTEM, Origin()) as work:
-        done_until = await work.fetchval(SWEPT)
-        if done_until is None:
-            return False
-        rows = await work.fetch(OLD, done_until, before, MOST_AT_ONCE)
-        for row in rows:
+    """False when all is done. A transaction for each repository: who holds blobs of one and waits for another's may be
+    waited for by somebody who deletes there. Where two servers sweep, the second finds nothing left."""
+    async with foundation.glance(SYSTEM, Origin()) as work:
+        rows = await work.fetch(OLD, before, MOST_AT_ONCE)
+    for row in rows:
+        async with foundation.begin(SYSTEM, Origin()) as work:
             await _sweep_repository(work, row, before)
+    async with foundation.begin(SYSTEM, Origin()) as work:
         await work.execute(ADVANCE, rows[0]["reached"] if rows else before)
-        return len(rows) > 0
+    return len(rows) > 0
 
 
 async def _sweep_repository(work: Work, row: Any, before: datetime) -> None:

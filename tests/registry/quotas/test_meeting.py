@@ -17,6 +17,7 @@ from registry.quotas import requesting, usage
 from registry.quotas.usage import Limits
 from registry.repositories import creating, deleting, tagging, uploading
 from registry.repositories.receiving import Incoming, Receiver
+from registry.repositories.sweeping import sweep
 from registry.repositories.uploading import UploadUnknown
 from registry.system import System
 from registry.work import Work
@@ -40,7 +41,7 @@ async def test_an_upload_that_grows_while_its_repository_is_deleted_gives_all_ba
 ) -> None:
     claim = await ours.hold("web", 100)
     async with ours.begin() as work:
-        await uploading.hold_more(work, claim, 1000)
+        await uploading.hold_window(work, claim, 1000)
         removing = await meets(books, remove(ours, "web"))
     await removing
 
@@ -116,6 +117,23 @@ async def test_pushes_of_several_tags_do_not_wait_in_a_circle(ours: Household, b
             for tags in (["first", "middle", "second"], ["second", "middle", "first"], ["second"])
         ]
     await asyncio.gather(*pushes)
+
+
+async def test_a_sweep_and_a_deletion_do_not_wait_in_a_circle(
+    ours: Household, system: System, books: asyncpg.Connection
+) -> None:
+    """The sweep has been at one repository that holds a blob, and comes to the other where somebody is at work."""
+    first, second = sorted((digest_of(content), content) for content in (b"one layer", b"another layer"))
+    for repository, (_, content) in (("web", second), ("other", first), ("other", second)):
+        await ours.store(repository, content)
+    advance(system, seconds=25 * 3600)
+    async with ours.begin() as work:
+        place = await ours.place(work, "other")
+        await deleting.delete_blob(work, place, first[0])
+        sweeping = await meets(books, sweep(system.foundation))
+        assert not sweeping.done()
+        await deleting.delete_blob(work, place, second[0])
+    await sweeping
 
 
 async def test_of_two_who_delete_a_repository_one_finds_it_gone(ours: Household, books: asyncpg.Connection) -> None:
