@@ -28,8 +28,8 @@ from registry import migrating
 from registry.identifiers import new_id
 from registry.oci.digest import digest_of
 from registry.quotas.charging import CHARGE, default_limit
-from registry.quotas.reserving import SETTLE, apply_refunds
-from registry.repositories.uploading import END, STORE
+from registry.quotas.reserving import apply_refunds
+from registry.repositories.uploading import END, STORE, STORED
 from registry.settings import Settings
 from registry.storage import embedded
 from registry.storage.database import Connection, Pool, connect, open_pool
@@ -118,10 +118,9 @@ class Way(Protocol):
     """A way to count, in two transactions for each blob. Both leave the same rows of content."""
 
     begin_holding: ClassVar[str]
+    store: ClassVar[str]
 
     async def hold(self, connection: Connection, at: Scopes, amount: int) -> None: ...
-
-    async def settle(self, connection: Connection, at: Scopes, blob: Blob, fresh: bool) -> None: ...
 
     async def tidy(self) -> None:
         """What a server does from time to time."""
@@ -133,15 +132,13 @@ class Engine:
 
     foundation: Foundation
     begin_holding: ClassVar[str] = PROMISE
+    store: ClassVar[str] = STORE
 
     async def hold(self, connection: Connection, at: Scopes, amount: int) -> None:
         kinds, keys = ["repository", "organization", "account"], [Key.STORAGE_BYTES] * 3
         defaults = [default_limit(self.foundation.settings, Key.STORAGE_BYTES, kind) for kind in kinds]
         rows = await connection.fetch(CHARGE, kinds, at.all, keys, [""] * 3, [amount] * 3, defaults)
         assert not rows, "there is room, and nothing to tell"
-
-    async def settle(self, connection: Connection, at: Scopes, blob: Blob, fresh: bool) -> None:
-        await connection.execute(SETTLE, *at.all, blob.held, fresh, blob.digest, blob.size, self.foundation.clock.now())
 
     async def tidy(self) -> None:
         await apply_refunds(self.foundation)
@@ -153,13 +150,10 @@ class Pair:
 
     foundation: Foundation
     begin_holding: ClassVar[str] = CHANGE
+    store: ClassVar[str] = f"{STORED} SELECT pair_settle(ARRAY[$1, $5, $6]::uuid[], $7, fresh, $2, $4, $3) FROM linked"
 
     async def hold(self, connection: Connection, at: Scopes, amount: int) -> None:
         await connection.execute("SELECT pair_reserve($1, $2)", at.all, amount)
-
-    async def settle(self, connection: Connection, at: Scopes, blob: Blob, fresh: bool) -> None:
-        given = blob.held, fresh, blob.digest, blob.size, self.foundation.clock.now()
-        await connection.execute("SELECT pair_settle($1, $2, $3, $4, $5, $6)", at.all, *given)
 
     async def tidy(self) -> None:
         pass
@@ -173,8 +167,8 @@ async def _push(connection: Connection, way: Way, at: Scopes, blob: Blob) -> Non
     await connection.execute(COMMIT)
     await connection.execute(CHANGE)
     assert await connection.fetchval(END, upload, lease, at.repository) == blob.held
-    fresh = await connection.fetchval(STORE, at.repository, blob.digest, datetime.now(UTC), blob.size)
-    await way.settle(connection, at, blob, fresh)
+    linked = at.repository, blob.digest, datetime.now(UTC), blob.size
+    await connection.execute(way.store, *linked, at.organization, at.account, blob.held)
     await connection.execute(COMMIT)
 
 

@@ -5,6 +5,7 @@ beyond what is new goes into a queue of refunds, which the janitor takes off (`a
 room. So the counters that everybody needs are never locked while a commit waits for the disk.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from policies import quotas
@@ -16,7 +17,6 @@ from registry.quotas import charging
 from registry.work import Foundation, Work
 
 RESERVE = "SELECT * FROM quota_reserve($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-SETTLE = "SELECT quota_settle($1, $2, $3, $4, $5, $6, $7, $8)"
 REFUNDED = "SELECT DISTINCT scope_kind, scope_id, key FROM quota_refund LIMIT 1000"
 APPLY = "SELECT quota_apply($1, $2, $3, $4)"
 
@@ -27,33 +27,47 @@ def hold(work: Work, amount: int, place: Place) -> None:
     work.dues.held += amount
 
 
-async def hold_window(work: Work, held: int, needed: int, place: Place) -> int:
-    """Holds as much as is wise for an upload that does not say its length, and returns it.
+async def hold_window(work: Work, held: int, needed: int, place: Place, *, within: str, more: Sequence[Any]) -> int:
+    """Holds as much as is wise for an upload that does not say its length, and returns it. `within` and `more` are as
+    in `reserve`.
 
     Raises `QuotaExceeded` when not even the bytes that are needed now have room; the Work must then be left.
     """
-    wanted = max(needed, quotas.next_window(held))
-    return await reserve(work, Key.STORAGE_BYTES, place, wanted, needed, share=quotas.WINDOW_SHARE, least=0)
+    wanted, share = max(needed, quotas.next_window(held)), quotas.WINDOW_SHARE
+    key = Key.STORAGE_BYTES
+    return await reserve(work, key, place, wanted, needed, share=share, least=0, within=within, more=more)
 
 
-async def reserve(work: Work, key: Key, place: Place, wanted: int, needed: int, *, share: int, least: int) -> int:
+async def reserve(
+    work: Work,
+    key: Key,
+    place: Place,
+    wanted: int,
+    needed: int,
+    *,
+    share: int,
+    least: int,
+    within: str = RESERVE,
+    more: Sequence[Any] = (),
+) -> int:
     """Charges at once what is wanted, or less where that would be more than a share of what is left and more than the
-    least, but always what is needed; returns it. Raises as `hold_window`."""
+    least, but always what is needed; returns it. Raises as `hold_window`.
+
+    `within` is a statement that does it and more, with the arguments `more`; 0 where it found nothing to reserve for.
+    """
     dues = dues_of(key, place)
     period = quotas.period_of(key, work.now)
     defaults = [charging.default_limit(work.settings, key, due.kind) for due in dues]
     kinds, ids = [due.kind for due in dues], [due.scope for due in dues]
-    granted, *rows = await work.fetch(RESERVE, kinds, ids, key.value, period, defaults, wanted, needed, share, least)
-    await charging.read_charged(work, [Line(due, place, granted["top"]) for due in dues], rows)
-    amount: int = granted["top"]
+    asked = kinds, ids, key.value, period, defaults, wanted, needed, share, least
+    rows = await work.fetch(within, *asked, *more)
+    if not rows:
+        return 0
+    amount: int = rows[0]["top"]
+    if key is Key.STORAGE_BYTES:
+        work.dues.held += amount
+    await charging.read_charged(work, [Line(due, place, amount) for due in dues], rows[1:])
     return amount
-
-
-async def settle(work: Work, place: Place, held: int, digest: str, size: int, *, fresh: bool) -> None:
-    """A blob that was held is linked: `fresh` if the repository did not hold it before. What was held beyond what is
-    new to each scope is given back."""
-    scope = place.repository_id, place.organization_id, place.account_id
-    await work.execute(SETTLE, *scope, held, fresh, digest, size, work.now)
 
 
 async def apply_refunds(foundation: Foundation) -> None:

@@ -29,11 +29,14 @@ START = """
     SELECT $1, $2, $3, 0, $4, $5, $6, $7, $9, $10 WHERE (SELECT count(*) FROM upload WHERE user_id = $3) < $8
     RETURNING id
 """
+# Holds what was announced on top of what came before.
 CLAIM = """
-    UPDATE upload SET lease = $3, leased_until = $4, expires_at = $6, held_until = $8
-    WHERE id = $1 AND repository_id = $2 AND user_id IS NOT DISTINCT FROM $7 AND expires_at > $5
-        AND (lease IS NULL OR leased_until <= $5)
-    RETURNING *
+    UPDATE upload u SET lease = $3, leased_until = $4, expires_at = $6, held_until = $8,
+        held = greatest(u.held, u.received + $9)
+    FROM (SELECT id, held FROM upload WHERE id = $1 FOR UPDATE) AS before
+    WHERE u.id = before.id AND u.repository_id = $2 AND u.user_id IS NOT DISTINCT FROM $7 AND u.expires_at > $5
+        AND (u.lease IS NULL OR u.leased_until <= $5)
+    RETURNING u.received, u.held, u.algorithm, u.held - before.held AS more
 """
 ADVANCE = """
     UPDATE upload u SET received = $3, held = least(before.held, $3), lease = NULL, leased_until = NULL, held_until = $4
@@ -47,13 +50,25 @@ END = """
 """
 DROP = END.replace("u.held", "quota_give_back($3, $4, $5, u.held)")
 RENEW = "UPDATE upload SET leased_until = $3 WHERE id = $1 AND lease = $2"
-HOLD = "UPDATE upload SET held = $3 WHERE id = $1 AND lease = $2"
+# An upload is locked before the counters, as where its repository is deleted.
+HOLD_WINDOW = """
+    WITH mine AS MATERIALIZED (SELECT id FROM upload WHERE id = $10 AND lease = $11 FOR UPDATE),
+    reserved AS MATERIALIZED (SELECT r.* FROM mine, quota_reserve($1, $2, $3, $4, $5, $6, $7, $8, $9) AS r),
+    renewed AS (
+        UPDATE upload u SET leased_until = $12, held = u.held + (SELECT top FROM reserved WHERE line = 0)
+        FROM mine WHERE u.id = mine.id)
+    SELECT * FROM reserved
+"""
 # Whether the repository did not hold it before. Linking it again keeps it for another while.
 LINK = """
     INSERT INTO repository_blob AS rb (repository_id, digest, linked_at) VALUES ($1, $2, $3)
     ON CONFLICT (repository_id, digest) DO UPDATE SET linked_at = $3 RETURNING rb.xmax = 0
 """
-STORE = f"WITH stored AS (INSERT INTO blob VALUES ($2, $4, $3) ON CONFLICT DO NOTHING) {LINK}"
+STORED = f"""
+    WITH stored AS (INSERT INTO blob VALUES ($2, $4, $3) ON CONFLICT DO NOTHING), linked AS ({LINK} AS fresh)
+"""
+# What was held beyond what is new to each scope is given back. $5 organization, $6 account, $7 bytes held.
+STORE = f"{STORED} SELECT quota_settle($1, $5, $6, $7, fresh, $2, $4, $3) FROM linked"
 EXPIRE = """
     DELETE FROM upload u USING repository r, organization o WHERE u.id IN (
         SELECT id FROM upload WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
@@ -142,6 +157,7 @@ async def claim(work: Work, place: Place, upload: UUID, length: int | None) -> C
 
     Raises `UploadUnknown` (also for another repository's or another user's), `UploadBusy`, and as `start`.
     """
+    check_size(work, length or 0)
     lease = new_id()
     row = await work.fetchrow(
         CLAIM,
@@ -153,22 +169,13 @@ async def claim(work: Work, place: Place, upload: UUID, length: int | None) -> C
         work.later(hours=work.settings.upload_hours),
         work.actor.user_id,
         work.now + HELD_FOR,
+        length or 0,
     )
     if row is None:
         raise await _not_claimed(work, place, upload)
-    mine = Claim(upload, place, lease, row["received"], row["held"], row["algorithm"])
-    return await hold_more(work, mine, mine.received + (length or 0))
-
-
-async def hold_more(work: Work, mine: Claim, until: int) -> Claim:
-    """Holds enough for the upload to grow to `until` bytes in all, in the transaction that claimed it."""
-    check_size(work, until)
-    missing = until - mine.held
-    if missing <= 0:
-        return mine
-    await work.execute(HOLD, mine.upload, mine.lease, until)
-    reserving.hold(work, missing, mine.place)
-    return replace(mine, held=until)
+    check_size(work, row["held"])
+    reserving.hold(work, row["more"], place)
+    return Claim(upload, place, lease, row["received"], row["held"], row["algorithm"])
 
 
 async def hold_window(work: Work, mine: Claim, until: int) -> Claim:
@@ -177,9 +184,11 @@ async def hold_window(work: Work, mine: Claim, until: int) -> Claim:
     Raises `QuotaExceeded`, `BlobTooLarge`, and `UploadUnknown` when the lease was lost.
     """
     check_size(work, until)
-    await renew(work, mine)
-    window = await reserving.hold_window(work, mine.held, until - mine.held, mine.place)
-    await work.execute(HOLD, mine.upload, mine.lease, mine.held + window)
+    renewed = mine.upload, mine.lease, work.now + LEASE
+    missing = until - mine.held
+    window = await reserving.hold_window(work, mine.held, missing, mine.place, within=HOLD_WINDOW, more=renewed)
+    if not window:
+        raise unknown()
     return replace(mine, held=mine.held + window)
 
 
@@ -217,9 +226,9 @@ async def finish(work: Work, mine: Claim, digest: Digest, size: int) -> None:
     if held is None:
         raise unknown()
     assert held >= size, "bytes are held before they move"  # noqa: S101
-    fresh = await work.fetchval(STORE, mine.place.id, digest, work.now, size)
-    await reserving.settle(work, mine.place, held, digest, size, fresh=fresh)
-    _record(work, mine.place, digest, size, {})
+    place = mine.place
+    await work.execute(STORE, place.id, digest, work.now, size, place.organization_id, place.account_id, held)
+    _record(work, place, digest, size, {})
 
 
 async def cancel(work: Work, place: Place, upload: UUID) -> None:
