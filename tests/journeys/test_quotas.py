@@ -47,7 +47,9 @@ async def test_a_push_over_quota_is_told_the_numbers_at_the_first_try(
     told = {word: number_after(word, outcome.output) for word in ("limit", "used", "requested")}
     assert told["limit"] == 100_000
     assert sum(len(content) for content in small.payloads) <= told["used"] <= 100_000
-    assert told["used"] + told["requested"] > 100_000
+    # Who does not say how much comes is refused when the rest of the room is held, by itself too.
+    held = number_after("on its way", outcome.output) if "on its way " in outcome.output else 0
+    assert told["used"] + held + told["requested"] > 100_000
     # oras asks again, whatever the answer was.
     assert len(await denied(acme, "image.push")) == (3 if owner.name == "oras" else 1)
     assert (await used(acme))[1] == 0
