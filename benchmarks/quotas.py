@@ -27,7 +27,7 @@ from policies.quotas import Key
 from registry import migrating
 from registry.identifiers import new_id
 from registry.oci.digest import digest_of
-from registry.quotas.charging import CHARGE, default_limit
+from registry.quotas.charging import default_limit, quietly
 from registry.quotas.reserving import apply_refunds
 from registry.repositories.uploading import END, STORE, STORED
 from registry.settings import Settings
@@ -35,7 +35,7 @@ from registry.storage import embedded
 from registry.storage.database import Connection, Pool, connect, open_pool
 from registry.system import System, running
 from registry.telemetry import configure
-from registry.work import CHANGE, COMMIT, PROMISE, Foundation
+from registry.work import AT_ONCE, CHANGE, COMMIT, PROMISE, Foundation
 from tests.support.inside import settle
 from tests.support.recount import differences
 
@@ -120,7 +120,8 @@ class Way(Protocol):
     begin_holding: ClassVar[str]
     store: ClassVar[str]
 
-    async def hold(self, connection: Connection, at: Scopes, amount: int) -> None: ...
+    async def hold(self, connection: Connection, at: Scopes, amount: int) -> None:
+        """Ends the transaction, too."""
 
     async def tidy(self) -> None:
         """What a server does from time to time."""
@@ -135,10 +136,10 @@ class Engine:
     store: ClassVar[str] = STORE
 
     async def hold(self, connection: Connection, at: Scopes, amount: int) -> None:
-        kinds, keys = ["repository", "organization", "account"], [Key.STORAGE_BYTES] * 3
+        kinds, keys = ["repository", "organization", "account"], [Key.STORAGE_BYTES.value] * 3
         defaults = [default_limit(self.foundation.settings, Key.STORAGE_BYTES, kind) for kind in kinds]
-        rows = await connection.fetch(CHARGE, kinds, at.all, keys, [""] * 3, [amount] * 3, defaults)
-        assert not rows, "there is room, and nothing to tell"
+        charge = quietly([kinds, at.all, keys, [""] * 3, [amount] * 3, defaults])
+        await connection.execute(AT_ONCE.format(charge))
 
     async def tidy(self) -> None:
         await apply_refunds(self.foundation)
@@ -154,6 +155,7 @@ class Pair:
 
     async def hold(self, connection: Connection, at: Scopes, amount: int) -> None:
         await connection.execute("SELECT pair_reserve($1, $2)", at.all, amount)
+        await connection.execute(COMMIT)
 
     async def tidy(self) -> None:
         pass
@@ -164,7 +166,6 @@ async def _push(connection: Connection, way: Way, at: Scopes, blob: Blob) -> Non
     await connection.execute(way.begin_holding)
     await connection.execute(UPLOAD, upload, at.repository, lease, blob.held)
     await way.hold(connection, at, blob.held)
-    await connection.execute(COMMIT)
     await connection.execute(CHANGE)
     assert await connection.fetchval(END, upload, lease, at.repository) == blob.held
     linked = at.repository, blob.digest, datetime.now(UTC), blob.size

@@ -138,6 +138,9 @@ CHANGE = "BEGIN"
 PROMISE = "BEGIN; SET LOCAL synchronous_commit TO off"
 CHANGES = (CHANGE, PROMISE)
 COMMIT, KEPT_COMMIT = "COMMIT", "SET LOCAL synchronous_commit TO on; COMMIT"
+AT_ONCE, NOT_AT_ONCE = "SAVEPOINT before; {}; COMMIT", "ROLLBACK TO SAVEPOINT before"
+UNSAID = "TW001"
+"""The SQLSTATE of a statement that will not be the last one."""
 
 
 class Work:
@@ -315,6 +318,25 @@ class Work:
         status: str = await self._run("execute", text, values)
         tail = status.rpartition(" ")[2]
         return int(tail) if tail.isdigit() else 0
+
+    async def commit_with(self, text: str) -> bool:
+        """Ends a promise with a last statement, in one round trip with the commit: what it locks is locked for no
+        longer. False, and nothing is done, where it fails with `UNSAID`, and where this is more than a promise."""
+        if self._mode != PROMISE or self._events:
+            return False
+        async with self._lock:
+            connection = await self._connected()
+            try:
+                with self.foundation.telemetry.statement(), _reachable(connection):
+                    await connection.execute(AT_ONCE.format(text))
+            except asyncpg.PostgresError as error:
+                if error.sqlstate != UNSAID:
+                    raise
+                with _reachable(connection):
+                    await connection.execute(NOT_AT_ONCE)
+                return False
+        self._mode = EACH
+        return True
 
     async def add(self, row: SQLModel) -> None:
         await self.execute(*_statement(insertion(row)))

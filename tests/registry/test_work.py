@@ -1,5 +1,6 @@
 """A Work whose database goes: whoever asked hears that it does not answer, at whatever point it went."""
 
+import asyncpg
 import pytest
 
 from registry.actors import SYSTEM, Origin
@@ -68,3 +69,48 @@ async def test_a_statement_takes_no_longer_than_its_work_is_patient(system: Syst
         async with system.foundation.view(SYSTEM, Origin()) as work:
             work.patience = 0.01
             await work.fetchval("SELECT pg_sleep(60)")
+
+
+UNSAID = "DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'TW001'; END $$"
+
+
+async def test_a_promise_that_ends_at_once_is_kept_before_it_is_left(system: System, dsn: str) -> None:
+    async with system.foundation.promise(SYSTEM, Origin()) as work:
+        await work.execute(ADD, new_id())
+        assert await work.commit_with("SELECT 1")
+        assert await added(dsn)
+
+
+async def test_a_last_statement_that_fails_undoes_itself_alone(system: System, dsn: str) -> None:
+    async with system.foundation.promise(SYSTEM, Origin()) as work:
+        assert not await work.commit_with(f"{ADD.replace('$1', 'gen_random_uuid()')}; {UNSAID}")
+        assert not await added(dsn)
+        await work.execute(ADD, new_id())
+        assert not await work.commit_with(UNSAID)
+    assert await added(dsn)
+
+
+async def test_a_last_statement_that_is_wrong_undoes_all(system: System, dsn: str) -> None:
+    with pytest.raises(asyncpg.UndefinedTableError):
+        async with system.foundation.promise(SYSTEM, Origin()) as work:
+            await work.execute(ADD, new_id())
+            await work.commit_with("SELECT 1 FROM nowhere")
+    assert not await added(dsn)
+
+
+async def test_a_change_does_not_end_at_once(system: System, dsn: str) -> None:
+    """Its entries come last, and its commit waits for the disk."""
+    async with system.foundation.begin(SYSTEM, Origin()) as work:
+        await work.execute(ADD, new_id())
+        assert not await work.commit_with("SELECT 1")
+        assert not await added(dsn)
+    assert await added(dsn)
+
+
+async def test_a_promise_whose_database_goes_as_it_ends_is_refused(system: System, dsn: str) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        async with system.foundation.promise(SYSTEM, Origin()) as work:
+            await work.execute(ADD, new_id())
+            await cut(work, dsn)
+            await work.commit_with("SELECT 1")
+    assert not await added(dsn)
