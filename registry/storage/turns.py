@@ -5,8 +5,11 @@ seconds the database hangs, and who waits is refused.
 """
 
 import asyncio
+from contextlib import suppress
 from time import monotonic
 from typing import Any
+
+import asyncpg
 
 from registry.storage.database import Connection, Pool, is_open
 
@@ -35,7 +38,8 @@ class Turns:
         """One that was lost is no sign that others will be free."""
         if is_open(connection):
             self._last = monotonic()
-        await pool.release(connection)  # type: ignore[arg-type]
+        with suppress(asyncpg.InternalClientError):  # lost at this very moment, it has gone back by itself
+            await pool.release(connection)  # type: ignore[arg-type]
 
     async def _wait(self, taking: asyncio.Future[Connection]) -> Connection:
         began = monotonic()
@@ -51,6 +55,6 @@ class Turns:
     def _return(self, pool: Pool, late: asyncio.Future[Any]) -> None:
         """What came when nobody waited for it any more."""
         if not late.cancelled() and late.exception() is None:
-            returning = asyncio.ensure_future(pool.release(late.result()))
+            returning = asyncio.ensure_future(self.give_back(pool, late.result()))
             self._returning.add(returning)  # a task that nobody holds may vanish before it is done
             returning.add_done_callback(self._returning.discard)

@@ -65,3 +65,16 @@ async def test_a_connection_that_was_lost_is_made_anew(pool: Pool) -> None:
     again = await turns.take(pool)
     assert await again.fetchval("SELECT 1") == 1
     await turns.give_back(pool, again)
+
+
+async def test_a_connection_that_is_lost_as_it_is_given_back_is_made_anew(pool: Pool) -> None:
+    """The pool begins to take it back, and hears that it is gone before it has."""
+    turns = Turns()
+    lost = await turns.take(pool)
+    giving = asyncio.ensure_future(turns.give_back(pool, lost))
+    await asyncio.sleep(0)
+    lost.terminate()
+    await giving
+    again = await turns.take(pool)
+    assert await again.fetchval("SELECT 1") == 1
+    await turns.give_back(pool, again)
