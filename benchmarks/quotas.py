@@ -129,7 +129,8 @@ class Way(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """As the registry does it: a hold may be lost in a crash as a whole, and settling moves no counter."""
+    """As the registry does it: a hold may be lost in a crash as a whole and is committed as it is charged, and settling
+    moves no counter."""
 
     foundation: Foundation
     begin_holding: ClassVar[str] = PROMISE
