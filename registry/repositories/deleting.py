@@ -31,6 +31,17 @@ UNLINK_UNUSED = """
             SELECT FROM manifest_part p WHERE p.repository_id = $1 AND p.digest = rb.digest AND p.kind = 'BLOB')
     RETURNING rb.digest, b.size
 """
+# Tags are locked in the order of pushes that point several, and counts in the order of commits that carry pulls.
+UNTAG = """
+    WITH mine AS (SELECT name FROM tag WHERE repository_id = $1 AND digest = $2 ORDER BY name FOR UPDATE)
+    DELETE FROM tag t USING mine WHERE t.repository_id = $1 AND t.name = mine.name RETURNING t.name
+"""
+UNCOUNT = """
+    WITH theirs AS (
+        SELECT tag FROM pull_count WHERE repository_id = $1 AND ($2::text[] IS NULL OR tag = ANY($2))
+        ORDER BY tag FOR UPDATE)
+    DELETE FROM pull_count p USING theirs WHERE p.repository_id = $1 AND p.tag = theirs.tag
+"""
 # What is given back is what goes in this statement: of what another change takes out or adds to at this moment, a
 # look beforehand would tell wrongly.
 EMPTY = """
@@ -71,13 +82,12 @@ async def delete_manifest(work: Work, place: Place, digest: Digest) -> None:
     manifest = await work.fetchrow(HELD, place.id, digest)
     if manifest is None:
         raise ManifestUnknown(f"Repository '{place.name}' has no manifest {digest}.")
-    tags = await work.fetch("DELETE FROM tag WHERE repository_id = $1 AND digest = $2 RETURNING name", place.id, digest)
+    names = sorted(row["name"] for row in await work.fetch(UNTAG, place.id, digest))
     await work.execute("DELETE FROM manifest WHERE repository_id = $1 AND digest = $2", place.id, digest)
     unused = await work.fetch(UNLINK_UNUSED, place.id, parts) if parts else []
     gone = [(digest, manifest["size"]), *((row["digest"], row["size"]) for row in unused)]
     freed = await charging.unlink(work, gone, place)
-    names = [row["name"] for row in tags]
-    await work.execute("DELETE FROM pull_count WHERE repository_id = $1 AND tag = ANY($2::text[])", place.id, names)
+    await work.execute(UNCOUNT, place.id, names)
     work.charge(Key.TAGS, -len(names), place)
     changes = {"digest": [digest, None], "tags": [names, []], "freedBytes": [None, freed]}
     work.record(changes=changes, media_type=manifest["media_type"], size=manifest["size"])
@@ -108,7 +118,7 @@ async def delete_repository(work: Work, place: Place, confirm: str | None = None
     tags = await work.execute("DELETE FROM tag WHERE repository_id = $1", place.id)
     gone = await work.fetchrow(EMPTY, place.id)
     assert gone is not None  # noqa: S101
-    await work.execute("DELETE FROM pull_count WHERE repository_id = $1", place.id)
+    await work.execute(UNCOUNT, place.id, None)
     await work.execute("DELETE FROM repository WHERE id = $1", place.id)
     freed = await charging.unlink(work, [(digest, 0) for digest in gone["digests"]], place)
     charging.charge_storage(work, place, at_repository=0, above=-gone["held"])

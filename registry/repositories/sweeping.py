@@ -8,9 +8,12 @@ before they push a manifest that needs it, keeps it for as long again.
 from datetime import datetime, timedelta
 from typing import Any
 
+from registry.access import finding
 from registry.actors import SYSTEM, Origin
+from registry.errors import NotFound
 from registry.places import Place
 from registry.quotas import charging
+from registry.repositories.deleting import UNLINK_UNUSED
 from registry.work import Foundation, Work
 
 MOST_AT_ONCE = 1000
@@ -31,12 +34,6 @@ OLD = """
 LOCK = """
     SELECT digest FROM repository_blob WHERE repository_id = $1 AND digest = ANY($2::text[]) AND linked_at <= $3
     ORDER BY digest FOR UPDATE
-"""
-UNLINK = """
-    DELETE FROM repository_blob rb USING blob b
-    WHERE rb.repository_id = $1 AND rb.digest = ANY($2::text[]) AND b.digest = rb.digest AND NOT EXISTS (
-        SELECT FROM manifest_part p WHERE p.repository_id = $1 AND p.digest = rb.digest AND p.kind = 'BLOB')
-    RETURNING rb.digest, b.size
 """
 
 
@@ -62,9 +59,13 @@ async def _sweep_some(foundation: Foundation, before: datetime) -> bool:
 
 async def _sweep_repository(work: Work, row: Any, before: datetime) -> None:
     place = Place("repository", row["name"], True, row["account_id"], row["organization_id"], row["repository_id"])
+    try:
+        await finding.hold(work, place)
+    except NotFound:
+        return
     # Whoever is pushing a manifest that needs one of them has done so, or finds it gone.
     old = [each["digest"] for each in await work.fetch(LOCK, place.id, row["digests"], before)]
-    gone = [(each["digest"], each["size"]) for each in await work.fetch(UNLINK, place.id, old)]
+    gone = [(each["digest"], each["size"]) for each in await work.fetch(UNLINK_UNUSED, place.id, old)]
     if not gone:
         return
     freed = await charging.unlink(work, gone, place)

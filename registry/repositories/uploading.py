@@ -44,11 +44,17 @@ ADVANCE = """
     WHERE u.id = before.id RETURNING quota_give_back($5, $6, $7, before.held - $3)
 """
 # The repository is held before its upload, as where a repository is deleted.
-END = """
+ENDED = """
     WITH here AS (SELECT id FROM repository WHERE id = $3 FOR KEY SHARE)
-    DELETE FROM upload u USING here WHERE u.repository_id = here.id AND u.id = $1 AND u.lease = $2 RETURNING u.held
+    DELETE FROM upload u USING here WHERE u.repository_id = here.id AND u.id = $1 AND {which} RETURNING {what}
 """
-DROP = END.replace("u.held", "quota_give_back($3, $4, $5, u.held)")
+GIVEN_BACK = "quota_give_back($3, $4, $5, u.held)"
+END = ENDED.format(which="u.lease = $2", what="u.held")
+DROP = ENDED.format(which="u.lease = $2", what=GIVEN_BACK)
+CANCEL = ENDED.format(
+    which="u.user_id IS NOT DISTINCT FROM $2 AND u.expires_at > $6 AND (u.lease IS NULL OR u.leased_until <= $6)",
+    what=GIVEN_BACK,
+)
 RENEW = "UPDATE upload SET leased_until = $3 WHERE id = $1 AND lease = $2"
 # An upload is locked before the counters, as where its repository is deleted.
 HOLD_WINDOW = """
@@ -233,8 +239,9 @@ async def finish(work: Work, mine: Claim, digest: Digest, size: int) -> None:
 
 async def cancel(work: Work, place: Place, upload: UUID) -> None:
     """Ends an upload and gives back what it held. Raises `UploadUnknown`, `UploadBusy`."""
-    mine = await claim(work, place, upload, None)
-    await drop(work, mine)
+    user = work.actor.user_id
+    if await work.fetchval(CANCEL, upload, user, *_scopes(place), work.now) is None:
+        raise await _not_claimed(work, place, upload)
 
 
 async def drop(work: Work, mine: Claim) -> None:

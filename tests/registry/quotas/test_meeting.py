@@ -136,6 +136,41 @@ async def test_a_sweep_and_a_deletion_do_not_wait_in_a_circle(
     await sweeping
 
 
+async def test_a_sweep_and_a_deletion_of_the_repository_do_not_wait_in_a_circle(
+    ours: Household, system: System, books: asyncpg.Connection
+) -> None:
+    """Whichever order its blobs lie in: the sweep has one of them when the repository is deleted."""
+    contents = sorted((b"layer %d" % number for number in range(40)), key=digest_of, reverse=True)
+    for content in contents:
+        await ours.store("web", content)
+    advance(system, seconds=25 * 3600)
+    async with ours.begin() as work:  # keeps the sweep at the second blob in its order
+        await work.fetch("SELECT FROM repository_blob WHERE digest = $1 FOR UPDATE", digest_of(contents[-2]))
+        sweeping = await meets(books, sweep(system.foundation))
+        removing = await meets(books, remove(ours, "web"))
+    await asyncio.gather(sweeping, removing)
+
+
+async def test_a_deletion_and_a_push_of_several_tags_do_not_wait_in_a_circle(
+    ours: Household, books: asyncpg.Connection
+) -> None:
+    """The push has moved one tag away from what is deleted, and comes to another, which was made before."""
+    await ours.push("web", "second", marked="old")
+    old = await ours.push("web", "first", marked="old")
+
+    async def delete() -> None:
+        async with ours.begin() as work:
+            await deleting.delete_manifest(work, await ours.place(work, "web"), old)
+
+    async with ours.begin() as work:
+        place = await ours.place(work, "web")
+        new = await ours.push_with(work, "web", marked="new")
+        await tagging.point(work, place, ["first"], new)
+        removing = await meets(books, delete())
+        await tagging.point(work, place, ["second"], new)
+    await removing
+
+
 async def test_of_two_who_delete_a_repository_one_finds_it_gone(ours: Household, books: asyncpg.Connection) -> None:
     async with ours.begin() as work:
         await deleting.delete_repository(work, await ours.place(work, "web"))
