@@ -31,8 +31,9 @@ from registry.oci.digest import Digest
 from registry.quotas import usage
 from registry.quotas.usage import Limits
 from registry.storage.database import Connection
-from registry.system import System, running, tidy
+from registry.system import System, running
 from registry.telemetry import configure
+from registry.tending import tidy
 from tests.support.inside import administrator, settle
 from tests.support.recount import beyond, differences
 

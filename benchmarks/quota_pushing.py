@@ -28,8 +28,9 @@ from registry.repositories import creating, deleting, pushing, uploading
 from registry.repositories.pushing import Sent
 from registry.repositories.receiving import Incoming, Receiver, SenderGone
 from registry.settings import Settings
-from registry.system import System, running, tidy
+from registry.system import System, running
 from registry.telemetry import configure
+from registry.tending import tidy
 from registry.work import Work
 from tests.support.handmade import manifest_of
 from tests.support.images import MANIFEST, payload

@@ -139,7 +139,7 @@ class Engine:
     async def hold(self, connection: Connection, at: Scopes, amount: int) -> None:
         kinds, keys = ["repository", "organization", "account"], [Key.STORAGE_BYTES.value] * 3
         defaults = [default_limit(self.foundation.settings, Key.STORAGE_BYTES, kind) for kind in kinds]
-        charge = quietly([kinds, at.all, keys, [""] * 3, [amount] * 3, defaults])
+        charge = quietly([kinds, at.all, keys, [""] * 3, [amount] * 3, defaults], holding=True)
         await connection.execute(AT_ONCE.format(charge))
 
     async def tidy(self) -> None:
@@ -152,7 +152,10 @@ class Pair:
 
     foundation: Foundation
     begin_holding: ClassVar[str] = CHANGE
-    store: ClassVar[str] = f"{STORED} SELECT pair_settle(ARRAY[$1, $5, $6]::uuid[], $7, fresh, $2, $4, $3) FROM linked"
+    store: ClassVar[str] = f"""
+        {STORED} SELECT pair_settle(ARRAY[$1, $5, $6]::uuid[], $7, fresh, $2, $4, $3) FROM linked
+        WHERE $8::bigint[] IS NOT NULL
+    """
 
     async def hold(self, connection: Connection, at: Scopes, amount: int) -> None:
         await connection.execute("SELECT pair_reserve($1, $2)", at.all, amount)
@@ -170,7 +173,7 @@ async def _push(connection: Connection, way: Way, at: Scopes, blob: Blob) -> Non
     await connection.execute(CHANGE)
     assert await connection.fetchval(END, upload, lease, at.repository) == blob.held
     linked = at.repository, blob.digest, datetime.now(UTC), blob.size
-    await connection.execute(way.store, *linked, at.organization, at.account, blob.held)
+    await connection.execute(way.store, *linked, at.organization, at.account, blob.held, [None] * 3)
     await connection.execute(COMMIT)
 
 

@@ -21,8 +21,8 @@ from registry.accounts.first_start import first_start
 from registry.accounts.passwords import Passwords
 from registry.accounts.signing_in import Gate
 from registry.accounts.tokens import Tokens
-from registry.actors import INSIDE, SYSTEM, Origin
-from registry.audit import retaining, scrubbing, subjects
+from registry.actors import INSIDE, Origin
+from registry.audit import months, subjects
 from registry.audit.anchors import Anchor, FileAnchor
 from registry.audit.following import Followers
 from registry.audit.object_anchor import Bucket, ObjectAnchor
@@ -30,16 +30,13 @@ from registry.audit.publishing import KeyRing, Publisher
 from registry.audit.recording import Ledger
 from registry.audit.sequencing import Sequencer
 from registry.audit.subjects import WrongKey
-from registry.audit.verdicts import SOUND
 from registry.audit.writing import Scribe
 from registry.clock import Clock, FileClock, SystemClock
 from registry.errors import Refusal, Unable
 from registry.keys import AUDIT_SEALING, AUDIT_SIGNING, Keys, load_keys, missing, read_retired, read_signers
-from registry.quotas import reserving, sampling
 from registry.quotas.charging import settle_dues
 from registry.quotas.metering import Meter
 from registry.quotas.recounting import Recount
-from registry.repositories import sweeping, uploading
 from registry.settings import Settings
 from registry.storage import embedded, revisions
 from registry.storage.blobs.filesystem import FilesystemStore
@@ -48,7 +45,6 @@ from registry.storage.embedded import CannotStart
 from registry.telemetry import Telemetry
 from registry.work import Foundation
 
-TEND_EVERY_SECONDS = 60
 LOOK_EVERY_SECONDS = 1
 USED_WITH = {
     AUDIT_SIGNING: "SELECT 1 FROM audit_checkpoint LIMIT 1",
@@ -107,13 +103,13 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str, here: Orig
     keys = await _keys(settings, dsn)
     publisher = publisher_of(settings, clock, dsn)
     sequencer = Sequencer(dsn, clock, telemetry, publisher)
-    ledger = Ledger(dsn, telemetry, Scribe(keys.audit_sealing), sequencer, clock)
+    meter, recount = Meter(clock), Recount(telemetry)
+    ledger = Ledger(dsn, telemetry, Scribe(keys.audit_sealing), sequencer, clock, meter.forget)
     blobs = FilesystemStore(settings.blobs_folder, durable=settings.embedded_fsync)
     pool = await open_pool(dsn, settings.database_pool)
     _watch(telemetry, ledger, sequencer, clock)
     telemetry.watch_pool(lambda: pool.get_size() - pool.get_idle_size(), pool.get_idle_size)
     law, sealing = Law.load(), keys.audit_sealing
-    meter, recount = Meter(clock), Recount(telemetry)
     foundation = Foundation(settings, clock, pool, blobs, law, ledger, meter, telemetry, sealing, settle_dues, here)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.run)
@@ -131,28 +127,6 @@ async def running(settings: Settings, telemetry: Telemetry, dsn: str, here: Orig
                 blobs.close()
 
 
-async def tend(system: System) -> None:
-    """What has to be done from time to time; a failure is told in the log and tried again."""
-    while True:
-        try:
-            await tidy(system.foundation)
-            await system.meter.tend(system.foundation)
-            await system.recount.tend(system.foundation)
-            await _keep_log(system)
-        except Exception:
-            log.exception("tending failed")
-        await anyio.sleep(TEND_EVERY_SECONDS)
-
-
-async def _keep_log(system: System) -> None:
-    """What the audit log needs once a day."""
-    foundation, settings = system.foundation, system.foundation.settings
-    verdict = await scrubbing.nightly(foundation, system.sequencer)
-    if verdict is not None and verdict.status == SOUND and settings.audit_archive is not None:
-        months = settings.audit_retention_months
-        await retaining.retain(foundation, system.sequencer, settings.audit_archive, months)
-
-
 async def keep_database(settings: Settings) -> None:
     """Starts the embedded database again when it has died under a running server; the pool then connects anew."""
     if settings.database_url:
@@ -165,21 +139,6 @@ async def keep_database(settings: Settings) -> None:
                 await _start_embedded(settings)
             except CannotStart as error:
                 log.error("the embedded database cannot be started", error=str(error))
-
-
-async def tidy(foundation: Foundation) -> None:
-    """Ends abandoned uploads, takes out what no manifest came for, and prepares the audit log's coming months."""
-    async with foundation.begin(SYSTEM, Origin()) as work:
-        gone = await uploading.expire(work)
-        await uploading.release(work)
-    for upload in gone:
-        await foundation.blobs.discard_upload(upload)
-    await sweeping.sweep(foundation)
-    await reserving.apply_refunds(foundation)
-    await sampling.sample(foundation)
-    async with foundation.begin(SYSTEM, Origin()) as work:
-        for days in (0, 31):
-            await work.fetchval("SELECT audit_prepare($1)", work.now + timedelta(days=days))
 
 
 async def check_version(dsn: str) -> None:
@@ -213,7 +172,7 @@ async def _start_embedded(settings: Settings) -> embedded.Server:
 
 async def _open(foundation: Foundation, sequencer: Sequencer, meter: Meter, recount: Recount, keys: Keys) -> System:
     gate = Gate(keys, Passwords())
-    await tidy(foundation)
+    await months.prepare(foundation)
     generated = await first_start(foundation, gate.passwords)
     try:
         await subjects.check(foundation.pool.fetch, foundation.sealing)

@@ -20,8 +20,9 @@ from api.operations import operations
 from registry import logging, migrating
 from registry.settings import Settings
 from registry.storage import revisions
-from registry.system import System, database, keep_database, running, tend
+from registry.system import System, database, keep_database, running
 from registry.telemetry import configure
+from registry.tending import tend
 
 GRACE_SECONDS = 10
 log = structlog.get_logger("serve")

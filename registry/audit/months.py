@@ -3,9 +3,10 @@
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from registry.actors import SYSTEM, Origin
 from registry.audit.tables import SegmentRow
 from registry.errors import Invalid
 from registry.work import Foundation
@@ -25,6 +26,13 @@ FILLED = """
         WHERE logged_at >= month::timestamp AT TIME ZONE 'UTC'
             AND logged_at < (month + interval '1 month') AT TIME ZONE 'UTC')
 """
+
+
+async def prepare(foundation: Foundation) -> None:
+    """Makes the partitions of this month and the next, before anything is recorded in them."""
+    async with foundation.begin(SYSTEM, Origin()) as work:
+        for days in (0, 31):
+            await work.fetchval("SELECT audit_prepare($1)", work.now + timedelta(days=days))
 
 
 class MonthNotOver(Invalid):

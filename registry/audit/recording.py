@@ -12,7 +12,7 @@ loses the counts of its last minute, whose beginning stands in the log.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -68,11 +68,21 @@ class Waiting:
 
 
 class Ledger:
-    """One connection and one flusher of this process. `run` works until cancelled; from then on entries are refused."""
+    """One connection and one flusher of this process. `run` works until cancelled; from then on entries are refused.
+
+    `ended` is told of leases that traffic was taken from and that are no more.
+    """
 
     def __init__(
-        self, dsn: str, telemetry: Telemetry, scribe: Scribe, sequencer: Sequencer, clock: Clock = SYSTEM_CLOCK
+        self,
+        dsn: str,
+        telemetry: Telemetry,
+        scribe: Scribe,
+        sequencer: Sequencer,
+        clock: Clock = SYSTEM_CLOCK,
+        ended: Callable[[Collection[UUID]], None] = lambda _: None,
     ) -> None:
+        self._lease_ended = ended
         self._own = OwnConnection(dsn, APP_ROLE, COMMIT_SECONDS)
         self._clock = clock
         self._floods = Floods()
@@ -236,7 +246,9 @@ class Ledger:
         traffic = [one for waiting in batch for one in waiting.traffic]
         with self._telemetry.audit_batch(len(events)):
             if traffic:
-                await connection.execute(INSERT_AND_COUNT, bodies, *counts(traffic), *sums(traffic), *leased(traffic))
+                counted = *counts(traffic), *sums(traffic), *leased(traffic)
+                if gone := await connection.fetchval(INSERT_AND_COUNT, bodies, *counted):
+                    self._lease_ended(gone)
             else:
                 await connection.execute(INSERT, bodies)
 

@@ -11,16 +11,17 @@ from typing import Any
 
 from policies import quotas
 from policies.quotas import Key
-from registry.dues import Due, Line
+from registry.dues import Due, Line, dues_of
 from registry.errors import QuotaExceeded, TrafficExceeded
 from registry.places import Place
+from registry.quotas.scopes import NAMES, held
 from registry.settings import Settings
 from registry.work import Work
 
 # There are clients that wait as long as they are told, a minute at most, and ask five times: who told them of the next
 # month would keep their user waiting for minutes before the sentence is shown. A limit may be raised at any time.
 RETRY_SECONDS = 1
-CHARGE = "SELECT * FROM quota_charge($1, $2, $3, $4, $5, $6)"
+CHARGE = "SELECT * FROM quota_charge($1, $2, $3, $4, $5, $6, $7)"
 # As one statement: whether the digest is new to the organization says what is charged.
 LINK_AND_CHARGE = """
     WITH linked AS (
@@ -48,19 +49,8 @@ FORGET = """
     leases AS (DELETE FROM quota_lease WHERE organization_id = $2)
     SELECT 1
 """
-# The name of a scope, and how much of what is charged there is on its way.
-STANDING = """
-    SELECT CASE $1 WHEN 'account' THEN (SELECT name FROM account WHERE id = $2)
-            WHEN 'organization' THEN (SELECT name FROM organization WHERE id = $2)
-            ELSE (SELECT o.name || '/' || r.name FROM repository r JOIN organization o ON o.id = r.organization_id
-                WHERE r.id = $2) END AS name,
-        CASE WHEN $3 = 'STORAGE_BYTES' THEN (
-            SELECT coalesce(sum(u.held), 0) FROM upload u
-            JOIN repository r ON r.id = u.repository_id JOIN organization o ON o.id = r.organization_id
-            WHERE CASE $1 WHEN 'account' THEN o.account_id WHEN 'organization' THEN o.id ELSE r.id END = $2)
-        ELSE (SELECT coalesce(sum(amount - used), 0) FROM quota_lease
-            WHERE organization_id = $2 AND key = $3 AND period = $4) END::bigint AS held
-"""
+# The name of a scope, and how much of what is charged there is on its way. $2 the key, $3 the month.
+STANDING = {kind: f"SELECT ({name}) AS name, {held(kind, '$2', '$3')} AS held" for kind, name in NAMES.items()}
 
 
 async def settle_dues(work: Work) -> None:
@@ -70,16 +60,16 @@ async def settle_dues(work: Work) -> None:
     if link is not None:
         linked = link.organization_id, link.digest, link.size, work.now, [line.amount + line.if_new for line in lines]
         await read_charged(work, lines, await work.fetch(LINK_AND_CHARGE, *arguments, *linked))
-    elif lines and not await work.commit_with(quietly(arguments)):
-        await read_charged(work, lines, await work.fetch(CHARGE, *arguments))
+    elif lines and not await work.commit_with(quietly(arguments, holding=work.dues.held > 0)):
+        await read_charged(work, lines, await work.fetch(CHARGE, *arguments, work.dues.held > 0))
 
 
-def quietly(arguments: Sequence[Sequence[Any]]) -> str:
+def quietly(arguments: Sequence[Sequence[Any]], *, holding: bool) -> str:
     """`CHARGE` spelled out, where nothing comes of it that has to be told: in words, ids and numbers of ours. Nothing
     of it was typed by anybody."""
     kinds = ("text", "uuid", "text", "text", "bigint", "bigint")
     arrays = (f"ARRAY[{_spelled(values)}]::{kind}[]" for values, kind in zip(arguments, kinds, strict=True))
-    return f"SELECT quota_charge_quietly({', '.join(arrays)})"
+    return f"SELECT quota_charge_quietly({', '.join(arrays)}, {holding})"
 
 
 async def read_charged(work: Work, lines: Sequence[Line], rows: Sequence[Any]) -> None:
@@ -90,6 +80,14 @@ async def read_charged(work: Work, lines: Sequence[Line], rows: Sequence[Any]) -
             raise await _exceeded(work, line, row["top"], row["charged"])
         name = (await _standing(work, line.due))["name"]
         tell(work, _scope_of(line, name), line.due.key, row["step"], row["top"], row["charged"])
+
+
+async def settle_storage(work: Work, place: Place, within: str, *arguments: Any) -> None:
+    """What was held is content now: by `within`, a statement that does that and more, whose last parameter are the
+    limits by default, after the others that are given."""
+    lines = [Line(due, place) for due in dues_of(Key.STORAGE_BYTES, place)]
+    defaults = [default_limit(work.settings, Key.STORAGE_BYTES, line.due.kind) for line in lines]
+    await read_charged(work, lines, await work.fetch(within, *arguments, defaults))
 
 
 def charge_storage(work: Work, place: Place, *, at_repository: int, above: int) -> None:
@@ -127,12 +125,12 @@ def default_limit(settings: Settings, key: Key, scope_kind: str) -> int | None:
     return value
 
 
-def tell(work: Work, place: Place, key: Key, step: int, limit: int, charged: int) -> None:
+def tell(work: Work, place: Place, key: Key, step: int, limit: int, used: int) -> None:
     """Puts on the books that a limit comes near, in the transaction that brought it there. `step` is in per cent, or 0
     for a soft limit."""
     changes = {
         "step": [None, f"{step} %" if step else "soft limit"],
-        "charged": [None, charged],
+        "used": [None, used],
         "limit": [None, limit],
     }
     work.also("quota.alert", place, changes, target=f"{place.kind} {place.name} {key.value}")
@@ -158,11 +156,11 @@ async def _exceeded(work: Work, line: Line, limit: int, charged: int) -> QuotaEx
     row = await _standing(work, line.due)
     key, scope = line.due.key, f"{line.due.kind} '{row['name']}'"
     requested = line.amount + line.if_new
-    held = row["held"] - (work.dues.held if key is Key.STORAGE_BYTES else 0)
+    on_its_way = row["held"] - (work.dues.held if key is Key.STORAGE_BYTES else 0)
     if period := quotas.period_of(key, work.now):
         scope = f"{scope} in {period}"
-    sentence = quotas.exceeded(key, scope, limit, charged - held, held, requested)
-    numbers = {"limit": limit, "used": charged - held, "held": held, "requested": requested}
+    sentence = quotas.exceeded(key, scope, limit, charged - on_its_way, on_its_way, requested)
+    numbers = {"limit": limit, "used": charged - on_its_way, "held": on_its_way, "requested": requested}
     if not period:
         return QuotaExceeded(sentence, key=key.value, scope=scope, **numbers)
     resets = quotas.next_month(work.now).isoformat()
@@ -170,7 +168,7 @@ async def _exceeded(work: Work, line: Line, limit: int, charged: int) -> QuotaEx
 
 
 async def _standing(work: Work, due: Due) -> Any:
-    return await work.fetchrow(STANDING, due.kind, due.scope, due.key.value, quotas.period_of(due.key, work.now))
+    return await work.fetchrow(STANDING[due.kind], due.scope, due.key.value, quotas.period_of(due.key, work.now))
 
 
 def _scope_of(line: Line, name: str) -> Place:

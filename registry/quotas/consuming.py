@@ -17,10 +17,10 @@ from registry.places import Place
 from registry.quotas import reporting, usage
 from registry.quotas.reporting import AMOUNTS
 from registry.quotas.sampling import USED
+from registry.quotas.scopes import WITHIN
 from registry.work import Work
 
 # In each: $1 the scope; {within} the scope, {repository} and {tag} their names as seen from there.
-WITHIN = {"account": "o.account_id = $1", "organization": "o.id = $1", "repository": "r.id = $1"}
 REPOSITORY = {"account": "o.name || '/' || {}", "organization": "{}", "repository": "{}"}
 LISTS = {
     "account": ("organizations", "repositories", "users"),

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from registry.places import Place
+from registry.quotas.scopes import WITHIN
 from registry.work import Work
 
 MOST_REPOSITORIES = 100
-WITHIN = {"account": "o.account_id = $1", "organization": "o.id = $1", "repository": "r.id = $1"}
-"""Which repositories `r` of organizations `o` lie in a scope, by its kind."""
 
 # A manifest `leads` to what it needs, a `part`, and to what refers to it; what a tag leads to is `reached`, all other
 # links are `loose`. `total_size` counts an image again in each index that names it.

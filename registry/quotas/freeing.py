@@ -13,7 +13,7 @@ from registry.errors import Invalid, NotFound
 from registry.oci.errors import shown
 from registry.places import Place
 from registry.quotas import weighing
-from registry.quotas.explaining import WITHIN
+from registry.quotas.scopes import WITHIN
 from registry.quotas.weighing import Freed, Spot
 from registry.work import Work
 

@@ -9,8 +9,10 @@ In memory and in the database a lease differs by what has left and is not counte
 """
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from policies import quotas
@@ -33,7 +35,7 @@ EXTEND = """
     SELECT $1, scope_id, key, period, $4, 0, $5 FROM quota_counter
     WHERE scope_kind = 'organization' AND scope_id = $2 AND key = $3
     ON CONFLICT (id) DO UPDATE SET amount = l.amount + excluded.amount, expires_at = excluded.expires_at
-    RETURNING period, xmax = 0 AS fresh
+    WHERE l.period = excluded.period RETURNING period, xmax = 0 AS fresh
 """
 RETURN = """
     WITH less AS (
@@ -42,7 +44,20 @@ RETURN = """
     INSERT INTO quota_refund (scope_kind, scope_id, key, period, amount)
     SELECT 'organization', organization_id, key, period, $2 FROM less
 """
-EXPIRE = "SELECT quota_lease_end(id) FROM quota_lease WHERE expires_at <= $1"
+# What did not leave may not be counted yet while what left in its place is.
+ENDED = """
+    WITH gone AS (
+        DELETE FROM quota_lease WHERE {which} RETURNING organization_id, key, period, amount - used AS rest
+    ), beyond AS (
+        UPDATE quota_counter q SET charged = q.charged - less.rest
+        FROM (SELECT organization_id, key, period, sum(rest)::bigint AS rest FROM gone WHERE rest < 0
+            GROUP BY organization_id, key, period) AS less
+        WHERE q.scope_kind = 'organization' AND q.scope_id = less.organization_id AND q.key = less.key
+            AND q.period = less.period)
+    INSERT INTO quota_refund (scope_kind, scope_id, key, period, amount)
+    SELECT 'organization', organization_id, key, period, rest FROM gone WHERE rest > 0
+"""
+EXPIRE, END = ENDED.format(which="expires_at <= $1"), ENDED.format(which="organization_id = $1 AND key = $2")
 
 
 @dataclass(slots=True)
@@ -73,19 +88,25 @@ class Meter:
         """Takes what leaves out of the leases; None where they do not hold enough."""
         assert place.organization_id is not None  # noqa: S101
         assert place.repository_id is not None  # noqa: S101
+        at = self._moment(place.organization_id, at)
         wanted = [(key, amount) for key, amount in zip(KEYS, (pulls, size), strict=True) if amount]
-        leases = [self._leases.get((place.organization_id, key)) for key, _ in wanted]
-        for lease, (_, amount) in zip(leases, wanted, strict=True):
+        taken = []
+        for key, amount in wanted:
+            lease = self._leases.get((place.organization_id, key))
             if lease is None or not _holds(lease, at, amount):
                 return None
-        leased = []
-        for lease, (key, amount) in zip(leases, wanted, strict=True):
-            assert lease is not None  # noqa: S101
+            taken.append((lease, key, amount))
+        for lease, _, amount in taken:
             lease.left -= amount
             lease.touched = at
-            leased.append(Leased(lease.id, key.value, lease.period, amount))
-            at = max(at, lease.begins)
-        return Traffic(place.organization_id, place.repository_id, tag, user_id, at, pulls, size, tuple(leased))
+        leased = tuple(Leased(lease.id, key.value, lease.period, amount) for lease, key, amount in taken)
+        return Traffic(place.organization_id, place.repository_id, tag, user_id, at, pulls, size, leased)
+
+    def _moment(self, organization_id: UUID, at: datetime) -> datetime:
+        """When something leaves: not before the month has begun that any of its leases is for, as where another
+        server's clock is ahead. So what leaves at once is of one month."""
+        leases = (self._leases.get((organization_id, key)) for key in KEYS)
+        return max([at, *(lease.begins for lease in leases if lease is not None)])
 
     async def let_through(self, work: Work, place: Place, tag: str | None, pulls: int, size: int) -> Traffic:
         """Asks the database for what the leases do not hold. Raises `QuotaExceeded` when the month is used up.
@@ -97,7 +118,7 @@ class Meter:
             for key, amount in zip(KEYS, (pulls, size), strict=True):
                 lease = self._leases.setdefault((place.organization_id, key), Lease(new_id()))
                 async with lease.renewing:
-                    if amount and not _holds(lease, work.now, amount):
+                    if amount and not _holds(lease, self._moment(place.organization_id, work.now), amount):
                         await self._renew(work, place, key, lease, amount)
         return found
 
@@ -112,6 +133,12 @@ class Meter:
         return Traffic(
             traffic.organization_id, traffic.repository_id, traffic.tag, traffic.user_id, traffic.at, 0, -size, less
         )
+
+    def forget(self, ended: Collection[UUID]) -> None:
+        """Leases that are no more: whoever needs one asks anew."""
+        for lease in self._leases.values():
+            if lease.id in ended:
+                lease.until = NEVER
 
     async def tend(self, foundation: Foundation, *, closing: bool = False) -> None:
         """Gives back leases that are idle, or all of them, and ends those whose server is gone."""
@@ -133,13 +160,27 @@ class Meter:
             needed = max(amount - lease.left, 0)
             wanted = max(needed, quotas.next_lease(key, lease.block))
             scope = Place("organization", "", True, place.account_id, place.organization_id)
-            granted = await reserving.reserve(work, key, scope, wanted, needed, share=quotas.LEASE_SHARE, least=0)
-            row = await work.fetchrow(EXTEND, lease.id, scope.id, key.value, granted, work.now + LASTS)
-        assert row is not None  # noqa: S101
+            granted = await reserving.reserve(work, key, scope, wanted, needed, share=quotas.LEASE_SHARE)
+            row = await self._extend(work, lease, scope, key, granted)
         lease.left = granted if row["fresh"] else lease.left + granted
         lease.period, lease.begins = row["period"], datetime.strptime(row["period"], "%Y-%m").replace(tzinfo=UTC)
         lease.until = min(work.now + USED_FOR, quotas.next_month(max(lease.begins, work.now)))
         lease.block, lease.touched = granted, work.now
+
+    async def _extend(self, work: Work, lease: Lease, scope: Place, key: Key, granted: int) -> Any:
+        """Another lease, where another server's clock has begun the next month."""
+        given = scope.id, key.value, granted, work.now + LASTS
+        row = await work.fetchrow(EXTEND, lease.id, *given)
+        if row is None:
+            lease.id = new_id()
+            row = await work.fetchrow(EXTEND, lease.id, *given)
+        assert row is not None, "the counter has been charged"  # noqa: S101
+        return row
+
+
+async def end_leases(work: Work, organization_id: UUID, key: Key) -> None:
+    """Every server's, so that all ask anew: each finds it out with the next that it lets through."""
+    await work.execute(END, organization_id, key.value)
 
 
 def _holds(lease: Lease, at: datetime, amount: int) -> bool:

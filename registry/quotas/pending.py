@@ -7,7 +7,7 @@ from typing import Any
 
 from policies.quotas import Key
 from registry.places import Place
-from registry.quotas.explaining import WITHIN
+from registry.quotas.scopes import WITHIN
 from registry.work import Work
 
 UPLOADS = """

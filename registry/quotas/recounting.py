@@ -155,8 +155,9 @@ async def repair(work: Work) -> list[Difference]:
         # Whoever linked one of these digests before was told wrongly whether it is new, and has charged accordingly.
         found = await check(work)
         await _repair_links(work, links)
-    counters = await _repair_counters(work, [one for one in found if one.key != LINKS])
-    repaired = [*(one for one in found if one.key == LINKS), *counters]
+        locked = {(one.id, one.digest) for one in links}
+        links = [one for one in found if one.key == LINKS and (one.id, one.digest) in locked]
+    repaired = [*links, *await _repair_counters(work, [one for one in found if one.key != LINKS])]
     for one in repaired:
         changes = {"charged": [one.charged, one.owed]}
         work.also("quota.repair", _place(one), changes, target=one.target, digest=one.digest)

@@ -16,9 +16,9 @@ from registry.places import Place
 from registry.quotas import charging
 from registry.work import Foundation, Work
 
-RESERVE = "SELECT * FROM quota_reserve($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-REFUNDED = "SELECT DISTINCT scope_kind, scope_id, key FROM quota_refund LIMIT 1000"
-APPLY = "SELECT quota_apply($1, $2, $3, $4)"
+RESERVE = "SELECT * FROM quota_reserve($1, $2, $3, $4, $5, $6, $7, $8)"
+REFUNDED = "SELECT DISTINCT scope_kind, scope_id, key FROM quota_refund"
+APPLY = "SELECT quota_apply($1, $2, $3)"
 
 
 def hold(work: Work, amount: int, place: Place) -> None:
@@ -35,7 +35,7 @@ async def hold_window(work: Work, held: int, needed: int, place: Place, *, withi
     """
     wanted, share = max(needed, quotas.next_window(held)), quotas.WINDOW_SHARE
     key = Key.STORAGE_BYTES
-    return await reserve(work, key, place, wanted, needed, share=share, least=0, within=within, more=more)
+    return await reserve(work, key, place, wanted, needed, share=share, within=within, more=more)
 
 
 async def reserve(
@@ -46,12 +46,11 @@ async def reserve(
     needed: int,
     *,
     share: int,
-    least: int,
     within: str = RESERVE,
     more: Sequence[Any] = (),
 ) -> int:
-    """Charges at once what is wanted, or less where that would be more than a share of what is left and more than the
-    least, but always what is needed; returns it. Raises as `hold_window`.
+    """Charges at once what is wanted, or less where that would be more than a share of what is left, but always what
+    is needed; returns it. Raises as `hold_window`.
 
     `within` is a statement that does it and more, with the arguments `more`; 0 where it found nothing to reserve for.
     """
@@ -59,11 +58,11 @@ async def reserve(
     period = quotas.period_of(key, work.now)
     defaults = [charging.default_limit(work.settings, key, due.kind) for due in dues]
     kinds, ids = [due.kind for due in dues], [due.scope for due in dues]
-    asked = kinds, ids, key.value, period, defaults, wanted, needed, share, least
+    asked = kinds, ids, key.value, period, defaults, wanted, needed, share
     rows = await work.fetch(within, *asked, *more)
     if not rows:
         return 0
-    amount: int = rows[0]["top"]
+    amount: int = rows[0]["charged"]
     if key is Key.STORAGE_BYTES:
         work.dues.held += amount
     await charging.read_charged(work, [Line(due, place, amount) for due in dues], rows[1:])
@@ -75,6 +74,5 @@ async def apply_refunds(foundation: Foundation) -> None:
     async with foundation.glance(SYSTEM, Origin()) as work:
         rows: list[Any] = await work.fetch(REFUNDED)
     for row in rows:
-        default = charging.default_limit(foundation.settings, Key(row["key"]), row["scope_kind"])
         async with foundation.promise(SYSTEM, Origin()) as work:
-            await work.execute(APPLY, row["scope_kind"], row["scope_id"], row["key"], default)
+            await work.execute(APPLY, row["scope_kind"], row["scope_id"], row["key"])

@@ -5,8 +5,16 @@ go and days come in one statement. What is known of traffic by the hour alone, t
 """
 
 from policies import history, quotas
-from registry.work import Work
+from policies.history import Interval
+from policies.quotas import Key
+from registry.actors import SYSTEM, Origin
+from registry.work import Foundation, Work
 
+PATIENCE_SECONDS = 3600.0
+TURN = "SELECT pg_try_advisory_xact_lock(hashtext('quota_roll'))"
+# A clock that was set back is no reason to wait for the day to come again.
+DUE = "SELECT rolled_at IS NULL OR rolled_at < $2 OR rolled_at > $1 FROM quota_recount"
+ROLLED = "UPDATE quota_recount SET rolled_at = $1"
 # $1 the first hour that stays.
 ROLL_USAGE = """
     WITH old AS (DELETE FROM usage_hour WHERE hour < $1 RETURNING *),
@@ -64,8 +72,17 @@ BEGIN_MONTH = """
 """
 
 
-async def roll(work: Work) -> None:
-    """Once a day; what has been done already stays as it is."""
+async def roll(foundation: Foundation) -> None:
+    """Any server may do this at any time, and it may take long; the first of a day does it, in one transaction."""
+    async with foundation.begin(SYSTEM, Origin()) as work:
+        work.patience = PATIENCE_SECONDS
+        if await work.fetchval(TURN) and await work.fetchval(DUE, work.now, history.floor(work.now, Interval.DAY)):
+            await roll_up(work)
+            await work.execute(ROLLED, work.now)
+
+
+async def roll_up(work: Work) -> None:
+    """What has been done already stays as it is."""
     first_hour, first_day = history.hours_since(work.now), history.days_since(work.now).date()
     for statement in GONE:
         await work.execute(SCOPES + statement)
@@ -73,4 +90,4 @@ async def roll(work: Work) -> None:
         await work.execute(statement, first_hour)
     for statement in DROP:
         await work.execute(statement, first_day)
-    await work.execute(BEGIN_MONTH, min(quotas.period_of(key, work.now) for key in quotas.MONTHLY))
+    await work.execute(BEGIN_MONTH, quotas.period_of(Key.PULLS, work.now))

@@ -5,8 +5,8 @@ was only held, and `peak` the most that was charged since the sample before, wit
 of an hour says how it ended, to the minute, and an hour in which nothing moved has no row. Traffic needs no samples: it
 is written down as it flows.
 
-Nobody is kept waiting: used, held and refunded are read from one snapshot, and of a counter that somebody is charging
-at this moment the peak stays for the next sample.
+Used, held and refunded are read from one snapshot. No sample waits for anybody: of a counter that somebody is charging
+at this moment the peak stays for the next one.
 """
 
 from datetime import datetime, timedelta
@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from policies import history, quotas
 from policies.history import Interval
 from registry.actors import SYSTEM, Origin
-from registry.quotas import rolling
 from registry.work import Foundation, Work
 
 # Somewhat less than servers rest between samples.
@@ -58,8 +57,8 @@ SAMPLE = f"""
 
 
 async def sample(foundation: Foundation) -> None:
-    """Any server may do this at any time; the first of a minute samples, and the first of a day also rolls up what is
-    old. A crash that undoes the transaction undoes all of it: the peaks are still there."""
+    """Any server may do this at any time; the first of a minute samples. A crash that undoes the transaction undoes all
+    of it: the peaks are still there."""
     async with foundation.promise(SYSTEM, Origin()) as work:
         if not await work.fetchval(TURN):
             return
@@ -67,8 +66,6 @@ async def sample(foundation: Foundation) -> None:
         if last is not None and last <= work.now < last + EVERY:
             return
         await work.execute(SAMPLED, work.now)
-        if last is None or history.floor(last, Interval.DAY) != history.floor(work.now, Interval.DAY):
-            await rolling.roll(work)
         await sample_counters(work)
 
 

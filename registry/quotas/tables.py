@@ -84,7 +84,7 @@ class QuotaLease(SQLModel, table=True):
 
     __tablename__ = "quota_lease"
     __table_args__ = (
-        CheckConstraint("used BETWEEN 0 AND amount", name="quota_lease_used"),
+        CheckConstraint("used >= 0", name="quota_lease_used"),
         Index("quota_lease_organization", "organization_id", "key"),
         Index("quota_lease_expiry", "expires_at"),
     )
@@ -188,7 +188,8 @@ class QuotaRequest(SQLModel, table=True):
 
 
 class QuotaRecount(SQLModel, table=True):
-    """One row: when all counters were last held against what is there, and when they were last sampled."""
+    """One row: when all counters were last held against what is there, when they were last sampled, and when what is
+    old was last rolled up."""
 
     __tablename__ = "quota_recount"
     __table_args__ = (CheckConstraint("one", name="quota_recount_one"),)
@@ -196,6 +197,7 @@ class QuotaRecount(SQLModel, table=True):
     one: bool = Field(sa_column=Column(Boolean, primary_key=True, server_default=true()))
     verified_at: datetime | None = moment(nullable=True)
     sampled_at: datetime | None = moment(nullable=True)
+    rolled_at: datetime | None = moment(nullable=True)
 
 
 class QuotaDifference(SQLModel, table=True):

@@ -10,24 +10,22 @@ from registry.access import finding
 from registry.errors import Invalid
 from registry.places import Place
 from registry.quotas.charging import default_limit, tell
+from registry.quotas.metering import end_leases
+from registry.quotas.scopes import COLUMNS, held
 from registry.work import Work
 
 # In one statement, and so of one moment: what is charged, and how much of that is on its way or has been given back.
-# Kind and id of the scope, and the month.
-COUNTERS = """
-    SELECT q.key, q.charged, q.explicit, q.hard, q.soft, q.warned, q.period, q.peak,
-        coalesce(d.charged - d.owed, 0) AS difference,
-        CASE WHEN q.key = 'STORAGE_BYTES' THEN (
-            SELECT coalesce(sum(u.held), 0) FROM upload u
-            JOIN repository r ON r.id = u.repository_id JOIN organization o ON o.id = r.organization_id
-            WHERE CASE $1 WHEN 'account' THEN o.account_id WHEN 'organization' THEN o.id ELSE r.id END = $2)
-        ELSE (SELECT coalesce(sum(l.amount - l.used), 0) FROM quota_lease l
-            WHERE l.organization_id = $2 AND l.key = q.key AND l.period = q.period) END::bigint AS held,
-        (SELECT coalesce(sum(f.amount), 0) FROM quota_refund f WHERE f.scope_kind = $1 AND f.scope_id = $2
-            AND f.key = q.key AND f.period = q.period)::bigint AS refunded
-    FROM quota_counter q LEFT JOIN quota_difference d USING (scope_kind, scope_id, key)
-    WHERE q.scope_kind = $1 AND q.scope_id = $2 
-"""
+COUNTERS = {
+    kind: f"""
+        SELECT q.key, q.charged, q.explicit, q.hard, q.soft, q.warned, q.period, q.peak,
+            coalesce(d.charged - d.owed, 0) AS difference, {held(kind, "q.key", "q.period")} AS held,
+            (SELECT coalesce(sum(f.amount), 0) FROM quota_refund f WHERE f.scope_kind = q.scope_kind
+                AND f.scope_id = q.scope_id AND f.key = q.key AND f.period = q.period)::bigint AS refunded
+        FROM quota_counter q LEFT JOIN quota_difference d USING (scope_kind, scope_id, key)
+        WHERE q.scope_kind = '{kind}' AND q.scope_id = $1
+    """
+    for kind in COLUMNS
+}
 VERIFIED = "SELECT verified_at FROM quota_recount"
 # Makes the counter if need be and locks it: of two changes, each must see what it replaces.
 LOCK = """
@@ -105,7 +103,7 @@ async def quotas_of(work: Work, place: Place) -> list[Quota]:
 
 async def standings(work: Work, place: Place) -> list[Quota]:
     """As `quotas_of`, for who has been required to be allowed to see them."""
-    rows = {row["key"]: row for row in await work.fetch(COUNTERS, place.kind, place.id)}
+    rows = {row["key"]: row for row in await work.fetch(COUNTERS[place.kind], place.id)}
     verified = await work.fetchval(VERIFIED)
     keys = [key for key, kinds in quotas.SCOPES.items() if place.kind in kinds]
     return [_quota(work, place, key, rows.get(key), verified) for key in keys]
@@ -128,15 +126,16 @@ async def set_limit(work: Work, place: Place, key: Key, limits: Limits) -> Quota
     _check_limits(limits)
     row = await work.fetchrow(LOCK, place.kind, place.id, key.value)
     assert row is not None  # noqa: S101
+    if key in quotas.MONTHLY:
+        await end_leases(work, place.id, key)
     before = await _standing(work, place, key)
     explicit = not limits.default and ("limit" in limits.given or row["explicit"])
     hard = limits.limit if "limit" in limits.given else row["hard"]
     soft = limits.soft_limit if "soft_limit" in limits.given else row["soft"]
     effective = hard if explicit else default_limit(work.settings, key, place.kind)
-    charged = before.used + before.held
-    _tell_steps(work, place, key, row, charged, effective, soft)
-    warned = quotas.standing(row["warned"], charged, effective)
-    soft_warned = quotas.soft_standing(row["soft_warned"], charged, soft)
+    _tell_steps(work, place, key, row, before.used, effective, soft)
+    warned = quotas.standing(row["warned"], before.used, effective)
+    soft_warned = quotas.soft_standing(row["soft_warned"], before.used, soft)
     await work.execute(SET, place.kind, place.id, key.value, explicit, hard, soft, warned, soft_warned)
     after = await _standing(work, place, key)
     changes = {"limit": [before.limit, after.limit], "softLimit": [before.soft_limit, after.soft_limit]}
@@ -172,16 +171,14 @@ async def _standing(work: Work, place: Place, key: Key) -> Quota:
     return {quota.key: quota for quota in await standings(work, place)}[key]
 
 
-def _tell_steps(
-    work: Work, place: Place, key: Key, row: Any, charged: int, limit: int | None, soft: int | None
-) -> None:
+def _tell_steps(work: Work, place: Place, key: Key, row: Any, used: int, limit: int | None, soft: int | None) -> None:
     """A limit that comes near because it was lowered is told like one that comes near because more is there."""
-    reached = quotas.level(charged, limit)
+    reached = quotas.level(used, limit)
     for step in quotas.STEPS:
         if row["warned"] < step <= reached and limit is not None:
-            tell(work, place, key, step, limit, charged)
-    if soft is not None and charged >= soft and not row["soft_warned"]:
-        tell(work, place, key, 0, soft, charged)
+            tell(work, place, key, step, limit, used)
+    if soft is not None and used >= soft and not row["soft_warned"]:
+        tell(work, place, key, 0, soft, used)
 
 
 def _quota(work: Work, place: Place, key: Key, row: Any | None, verified: datetime | None) -> Quota:

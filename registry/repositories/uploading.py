@@ -9,7 +9,7 @@ abandoned takes nobody's room, and may still be taken up again where there is ro
 """
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from registry.identifiers import new_id
 from registry.oci.digest import Digest
 from registry.places import Place
 from registry.quotas import charging, reserving
+from registry.quotas.scopes import UPLOADS, WITHIN
 from registry.work import Work
 
 LEASE, HELD_FOR = timedelta(seconds=60), timedelta(minutes=15)
@@ -55,13 +56,14 @@ CANCEL = ENDED.format(
     which="u.user_id IS NOT DISTINCT FROM $2 AND u.expires_at > $6 AND (u.lease IS NULL OR u.leased_until <= $6)",
     what=GIVEN_BACK,
 )
-RENEW = "UPDATE upload SET leased_until = $3 WHERE id = $1 AND lease = $2"
+RENEW = "UPDATE upload SET leased_until = $3, held_until = $4, expires_at = $5 WHERE id = $1 AND lease = $2"
 # An upload is locked before the counters, as where its repository is deleted.
 HOLD_WINDOW = """
-    WITH mine AS MATERIALIZED (SELECT id FROM upload WHERE id = $10 AND lease = $11 FOR UPDATE),
-    reserved AS MATERIALIZED (SELECT r.* FROM mine, quota_reserve($1, $2, $3, $4, $5, $6, $7, $8, $9) AS r),
+    WITH mine AS MATERIALIZED (SELECT id FROM upload WHERE id = $9 AND lease = $10 FOR UPDATE),
+    reserved AS MATERIALIZED (SELECT r.* FROM mine, quota_reserve($1, $2, $3, $4, $5, $6, $7, $8) AS r),
     renewed AS (
-        UPDATE upload u SET leased_until = $12, held = u.held + (SELECT top FROM reserved WHERE line = 0)
+        UPDATE upload u SET leased_until = $11, held_until = $12, expires_at = $13,
+            held = u.held + (SELECT charged FROM reserved WHERE line = 0)
         FROM mine WHERE u.id = mine.id)
     SELECT * FROM reserved
 """
@@ -73,8 +75,8 @@ LINK = """
 STORED = f"""
     WITH stored AS (INSERT INTO blob VALUES ($2, $4, $3) ON CONFLICT DO NOTHING), linked AS ({LINK} AS fresh)
 """
-# What was held beyond what is new to each scope is given back. $5 organization, $6 account, $7 bytes held.
-STORE = f"{STORED} SELECT quota_settle($1, $5, $6, $7, fresh, $2, $4, $3) FROM linked"
+# What was held beyond what is new to each scope is given back. $5 organization, $6 account, $7 bytes held, $8 limits.
+STORE = f"{STORED} SELECT told.* FROM linked, quota_settle($1, $5, $6, $7, fresh, $2, $4, $3, $8) AS told"
 EXPIRE = """
     DELETE FROM upload u USING repository r, organization o WHERE u.id IN (
         SELECT id FROM upload WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
@@ -88,13 +90,11 @@ RELEASE = """
     WHERE u.id = before.id AND r.id = u.repository_id AND o.id = r.organization_id
     RETURNING quota_give_back(r.id, o.id, o.account_id, before.held)
 """
-# Ids are in the order of time. Only who is moving will soon end; $3 is the kind of scope that is full, $4 its id.
-YOUNGER = """
-    SELECT EXISTS (
-        SELECT FROM upload u JOIN repository r ON r.id = u.repository_id JOIN organization o ON o.id = r.organization_id
-        WHERE u.id > $1 AND u.held > 0 AND u.leased_until > $2
-            AND CASE $3 WHEN 'account' THEN o.account_id WHEN 'organization' THEN o.id ELSE r.id END = $4)
-"""
+# Ids are in the order of time. Only who is moving will soon end; $1 is the scope that is full, by its kind.
+YOUNGER = {
+    kind: f"SELECT EXISTS (SELECT FROM {UPLOADS} WHERE u.id > $2 AND u.held > 0 AND u.leased_until > $3 AND {within})"
+    for kind, within in WITHIN.items()
+}
 # A blob is only offered for mounting from where the actor may pull it: its row is asked for by that repository.
 SOURCE = """
     SELECT b.size FROM repository_blob rb JOIN blob b ON b.digest = rb.digest
@@ -190,7 +190,7 @@ async def hold_window(work: Work, mine: Claim, until: int) -> Claim:
     Raises `QuotaExceeded`, `BlobTooLarge`, and `UploadUnknown` when the lease was lost.
     """
     check_size(work, until)
-    renewed = mine.upload, mine.lease, work.now + LEASE
+    renewed = mine.upload, mine.lease, *_moved(work)
     missing = until - mine.held
     window = await reserving.hold_window(work, mine.held, missing, mine.place, within=HOLD_WINDOW, more=renewed)
     if not window:
@@ -201,13 +201,13 @@ async def hold_window(work: Work, mine: Claim, until: int) -> Claim:
 async def is_in_the_way_of_younger(work: Work, mine: Claim, kind: str) -> bool:
     """Whether an upload that began later is moving, and holds bytes, in the scope of this kind."""
     scope = replace(mine.place, kind=kind).id
-    younger: bool = await work.fetchval(YOUNGER, mine.upload, work.now, kind, scope)
+    younger: bool = await work.fetchval(YOUNGER[kind], scope, mine.upload, work.now)
     return younger
 
 
 async def renew(work: Work, mine: Claim) -> None:
     """Raises `UploadUnknown` when the lease was lost: the upload expired, or another request took it over."""
-    if not await work.execute(RENEW, mine.upload, mine.lease, work.now + LEASE):
+    if not await work.execute(RENEW, mine.upload, mine.lease, *_moved(work)):
         raise unknown()
 
 
@@ -233,7 +233,8 @@ async def finish(work: Work, mine: Claim, digest: Digest, size: int) -> None:
         raise unknown()
     assert held >= size, "bytes are held before they move"  # noqa: S101
     place = mine.place
-    await work.execute(STORE, place.id, digest, work.now, size, place.organization_id, place.account_id, held)
+    stored = place.id, digest, work.now, size, place.organization_id, place.account_id, held
+    await charging.settle_storage(work, place, STORE, *stored)
     _record(work, place, digest, size, {})
 
 
@@ -282,10 +283,10 @@ async def expire(work: Work, limit: int = 100) -> list[UUID]:
     return [row["id"] for row in rows]
 
 
-async def release(work: Work, limit: int = 1000) -> None:
-    """Gives back what uploads hold that nobody has moved for a while. They stay, and hold anew when they go on: whoever
-    was moving one, and silent for so long, has lost it."""
-    await work.execute(RELEASE, work.now, limit)
+async def release(work: Work, limit: int = 1000) -> int:
+    """Gives back what uploads hold that nobody has moved for a while; returns how many did. They stay, and hold anew
+    when they go on: whoever was moving one, and silent for so long, has lost it."""
+    return await work.execute(RELEASE, work.now, limit)
 
 
 def check_size(work: Work, size: int) -> None:
@@ -311,6 +312,11 @@ def _record(work: Work, place: Place, digest: Digest, size: int, changes: dict[s
 
 def _scopes(place: Place) -> tuple[UUID | None, UUID | None, UUID | None]:
     return place.repository_id, place.organization_id, place.account_id
+
+
+def _moved(work: Work) -> tuple[datetime, datetime, datetime]:
+    """Until when an upload that moves now is leased, holds what it holds, and can be gone on with."""
+    return work.now + LEASE, work.now + HELD_FOR, work.later(hours=work.settings.upload_hours)
 
 
 async def _not_claimed(work: Work, place: Place, upload: UUID) -> NotFound | Conflict:

@@ -2,7 +2,7 @@
 
     async with in_process(dsn, folder) as system, opened(dsn) as books:
         assert await failure(Engine, Scene(system, books), examples=20) is None
-    async with planted(books, faulty("quota_apply", ("c, -back,", "c, 0::bigint,"))):
+    async with planted(books, faulty("quota_take_off", ("-back", "0"))):
         assert isinstance(await failure(Engine, ...), AssertionError)
 
 Hypothesis steps in a thread; what a step does runs in the loop of the test, which waits.

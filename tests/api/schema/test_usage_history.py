@@ -10,7 +10,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from registry.system import System, tidy
+from registry.system import System
+from registry.tending import tidy
 from tests.api.schema.asking import ADMIN, ask, change, code_of
 from tests.support import world
 from tests.support.books import address_of, in_process, opened

@@ -18,7 +18,8 @@ from registry.audit.months import Month
 from registry.audit.newest import Newest
 from registry.errors import Denied
 from registry.events import Event, Outcome
-from registry.system import System, tidy
+from registry.system import System
+from registry.tending import tidy
 from tests.support.books import opened
 from tests.support.inside import Household, settle
 

@@ -15,7 +15,8 @@ from registry.audit.retaining import ArchiveUnsound, MonthEmpty, MonthGrown, Mon
 from registry.audit.scrubbing import scrub_database
 from registry.audit.verdicts import SOUND
 from registry.events import Event, Outcome
-from registry.system import System, tidy
+from registry.system import System
+from registry.tending import tidy
 from registry.transparency.merkle import leaf_hash, verify_inclusion
 from tests.support.books import in_process, opened
 

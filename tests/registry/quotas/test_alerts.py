@@ -114,6 +114,22 @@ async def test_a_limit_that_is_lowered_below_what_is_used_tells_so(acme: Tenant,
     assert await alerts(acme) == ["80 %", "90 %", "100 %", "80 %", "90 %"]
 
 
+async def test_bytes_that_do_not_stay_tell_nothing(acme: Tenant, door: Door) -> None:
+    """Pushed again, refused, cancelled: what is only held may never be used."""
+    given = {"scope": scope_of(acme, "organization"), "key": "STORAGE_BYTES", "limit": 100_000, "softLimit": 70_000}
+    assert await refusals(acme, "setQuota", None, **given) == []
+    name, content = f"{acme.organization}/web", await push(door, acme, 45_000)
+    for _ in range(3):
+        assert (await door.push_blob(name, content)).status_code == 201
+        assert (await door.push_blob(name, payload(f"{acme.account} too large", 60_000))).status_code == 403
+        upload = await door.begin_upload(name)
+        assert (await door.patch(upload, content=b"x" * 50_000)).status_code == 202
+        assert (await door.delete(upload)).status_code == 204
+    assert await alerts(acme) == []
+    await push(door, acme, 45_000, "another")
+    assert await alerts(acme) == ["80 %", "90 %", "soft limit"]
+
+
 @pytest.mark.parametrize(("kind", "key"), [("repository", "TAGS"), ("account", "REPOSITORIES")])
 async def test_counts_are_told_too(acme: Tenant, door: Door, kind: str, key: str) -> None:
     assert await limit(acme, key, kind, 2) == []

@@ -1,4 +1,5 @@
-"""An upload that rested holds nothing any more: ending it must cost nothing, whatever room there is by then."""
+"""An upload that rested holds nothing any more: ending it must cost nothing, whatever room there is by then. And when
+it is that one rests."""
 
 from collections.abc import AsyncIterator
 
@@ -80,6 +81,29 @@ async def test_who_goes_on_and_has_no_room_hears_of_the_quota_and_the_upload_end
         await receiver.append(Incoming(ours.name, "web", claim.upload, nothing(), length=10))
     assert await held(books, ours) == (60, 0)
     assert await books.fetchval("SELECT count(*) FROM upload WHERE id = $1", claim.upload) == 0
+
+
+async def test_one_that_moves_all_the_time_does_not_rest(ours: Household, books: asyncpg.Connection) -> None:
+    """For longer than an upload may rest, and longer than one is kept at all; then it is silent for a moment."""
+    claim = await ours.hold("web", SIZE)
+    for minutes in (10, 20, 25 * 60):
+        await moves(ours, claim, minutes)
+    await later(ours.system, 25 * 60 + 5)
+    assert (await held(books, ours))[1] >= 3 * SIZE
+    async with ours.begin() as work:
+        await uploading.advance(work, claim, SIZE)
+
+
+async def moves(ours: Household, claim: uploading.Claim, minutes: int) -> None:
+    """So many minutes from the present, and the janitor comes."""
+    clock = ours.system.foundation.settings.clock_file
+    assert clock is not None
+    clock.write_text(str(minutes * 60))
+    async with ours.begin() as work:
+        await uploading.renew(work, claim)
+        if minutes == 20:
+            await uploading.hold_window(work, claim, 3 * SIZE)
+    await later(ours.system, minutes)
 
 
 async def nothing() -> AsyncIterator[bytes]:

@@ -36,7 +36,8 @@ from registry.quotas import usage
 from registry.quotas.usage import Limits
 from registry.repositories import tagging, uploading
 from registry.repositories.uploading import UploadUnknown
-from registry.system import System, tidy
+from registry.system import System
+from registry.tending import tidy
 from tests.support.books import in_process, new_database, opened
 from tests.support.inside import PATIENCE_SECONDS, WAITING, Household, settle
 from tests.support.recount import beyond, differences
@@ -47,7 +48,8 @@ GATE = 42
 # As it must not be: what was read may be old by the time it is written. All wait between the two for each other.
 CARELESS = """
     CREATE OR REPLACE FUNCTION quota_charge(
-        kinds text[], ids uuid[], keys text[], periods text[], amounts bigint[], defaults bigint[]
+        kinds text[], ids uuid[], keys text[], periods text[], amounts bigint[], defaults bigint[],
+        holding boolean DEFAULT false
     ) RETURNS TABLE (line int, refused boolean, step int, top bigint, charged bigint) LANGUAGE plpgsql AS $$
     DECLARE
         before quota_counter[] := '{}';

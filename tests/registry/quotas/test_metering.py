@@ -13,9 +13,10 @@ from policies.quotas import Key
 from registry.actors import Origin
 from registry.errors import TrafficExceeded
 from registry.quotas import usage
-from registry.quotas.usage import Quota
+from registry.quotas.usage import Limits, Quota
 from registry.repositories import pulling
-from registry.system import System, tidy
+from registry.system import System
+from registry.tending import tidy
 from tests.support.books import in_process
 from tests.support.inside import Household, settle
 from tests.support.recount import differences
@@ -194,3 +195,81 @@ async def test_a_pool_of_one_connection_is_enough(dsn: str, data: Path) -> None:
         await ours.push("web", "1.0")
         await asyncio.gather(*(pull(ours) for _ in range(20)))
         assert (await quota(ours)).used == 20
+
+
+async def test_a_lease_is_not_carried_into_the_month_that_another_clock_has_begun(
+    ours: Household, system: System, dsn: str, data: Path, books: asyncpg.Connection
+) -> None:
+    """This server is behind and asks for more of its lease of the old month, when the counter is in the new one."""
+    late, early = datetime(2027, 3, 31, 23, 59, tzinfo=UTC), datetime(2027, 4, 1, 0, 0, 30, tzinfo=UTC)
+    set_clock(system, late)
+    await pull(ours)
+    async with another_server(system, dsn, data) as other:
+        set_clock(system, early)
+        await pull(ours, other)
+        set_clock(system, late)
+        for _ in range((await held_by(system, ours)) + 1):
+            await pull(ours)
+        set_clock(system, early)
+        await system.meter.tend(system.foundation, closing=True)
+        await other.meter.tend(other.foundation, closing=True)
+    await tidy(system.foundation)
+    assert (await quota(ours)).held == 0
+    assert await differences(books) == []
+
+
+async def held_by(system: System, ours: Household) -> int:
+    """How many more pulls the server lets through without asking."""
+    async with ours.begin() as work:
+        place = await ours.place(work, "web")
+    now, count = system.foundation.clock.now(), 0
+    while system.foundation.meter.at_hand(place, "1.0", None, now, count + 1, 0) is not None:
+        system.foundation.meter._leases[place.organization_id, Key.PULLS].left += count + 1
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_what_was_taken_back_may_leave_again_before_it_is_counted(
+    ours: Household, system: System, books: asyncpg.Connection, ended: bool
+) -> None:
+    """And the lease may end meanwhile, as that of a server does that was stopped."""
+    await limit(ours, Key.EGRESS_BYTES, 3000)
+    async with ours.begin() as work:
+        place = await ours.place(work, "web")
+        taken = await system.meter.let_through(work, place, None, 0, 900)
+    system.foundation.ledger.count(taken)
+    back = system.meter.unsent(taken, 900)
+    system.foundation.ledger.count(system.meter.at_hand(place, None, None, system.foundation.clock.now(), 0, 900))
+    await pull(ours)
+    if ended:
+        set_clock(system, datetime(2027, 3, 10, 12, 10, tzinfo=UTC))
+        await system.meter.tend(system.foundation)
+        await system.meter.tend(system.foundation)
+    system.foundation.ledger.count(back)
+    await pull(ours)
+    await system.meter.tend(system.foundation, closing=True)
+    await tidy(system.foundation)
+    standing = await quota(ours, Key.EGRESS_BYTES)
+    assert standing.held == 0
+    assert await differences(books) == []
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_a_limit_that_is_lowered_ends_what_is_leased(
+    ours: Household, system: System, dsn: str, data: Path, books: asyncpg.Connection, elsewhere: bool
+) -> None:
+    """At once where nothing leaves; a server that lets something through finds it out with that."""
+    async with another_server(system, dsn, data) as other:
+        server = other if elsewhere else system
+        await pull(ours, server)
+        assert (await quota(ours)).held > 0
+        async with system.foundation.begin(ours.admin, Origin()) as work:
+            place = await usage.scope_of(work, account=None, organization=ours.name, repository=None)
+            await usage.set_limit(work, place, Key.PULLS, Limits(frozenset({"limit"}), limit=1))
+        assert (await quota(ours)).held == 0
+        await pull(ours, server)  # it has not heard of it yet
+        with pytest.raises(TrafficExceeded):
+            await pull(ours, server)
+    assert (await quota(ours)).used == 2
+    assert await differences(books) == []

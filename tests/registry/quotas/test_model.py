@@ -23,7 +23,7 @@ from registry.places import Place
 from registry.quotas import recounting
 from registry.repositories import deleting, uploading
 from registry.repositories.uploading import Claim
-from registry.system import tidy
+from registry.tending import tidy
 from tests.support.books import in_process, new_database, opened
 from tests.support.inside import Household, index_of_nothing, settle
 from tests.support.machines import Machine, Scene, failure, faulty, planted
@@ -316,11 +316,11 @@ async def test_the_engine_does_what_the_model_says(tidewaiter: Server, tmp_path:
 FAULTS = {
     "a duplicate is charged twice": faulty("quota_settle", ("RETURNING b.links = 1", "RETURNING true")),
     "what was held and is not needed stays": faulty("quota_give_back", ("IF amount > 0", "IF false")),
-    "a refund is taken off twice": faulty("quota_apply", ("c, -back,", "c, -2 * back,")),
-    "a refund is lost": faulty("quota_apply", ("c, -back,", "c, 0::bigint,")),
+    "a refund is taken off twice": faulty("quota_take_off", ("quota_move(c, -back)", "quota_move(c, -2 * back)")),
+    "a refund is lost": faulty("quota_take_off", ("quota_move(c, -back)", "quota_move(c, 0)")),
     "a limit is passed": faulty(
         "quota_charge",
-        ("amounts[i] > top - before.charged", "amounts[i] > top + 100 - before.charged"),
+        ("amounts[i] > top - c.charged", "amounts[i] > top + 100 - c.charged"),
     ),
     "a refund is no room": faulty("quota_locked", ("needed > 0 AND", "false AND")),
 }

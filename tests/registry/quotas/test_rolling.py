@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from registry.quotas import sampling
+from registry.quotas import rolling, sampling
 from registry.repositories import deleting
-from registry.system import System, tidy
+from registry.system import System
+from registry.tending import tidy
 from tests.support.clocks import set_clock
 from tests.support.inside import Household, settle
 from tests.support.recount import differences
@@ -45,10 +46,11 @@ async def organization(ours: Household, books: asyncpg.Connection) -> UUID:
 
 
 async def roll(system: System, books: asyncpg.Connection, at: datetime = NOW) -> None:
-    """As the first sample of a day does."""
+    """As a server does on the first occasion of a day."""
     set_clock(system, at)
-    await books.execute("UPDATE quota_recount SET sampled_at = NULL")
+    await books.execute("UPDATE quota_recount SET sampled_at = NULL, rolled_at = NULL")
     await sampling.sample(system.foundation)
+    await rolling.roll(system.foundation)
 
 
 async def flowed(
@@ -190,15 +192,15 @@ async def test_a_month_that_is_over_is_no_difference_when_its_hours_are_days(
     assert tuple(row) == ("2027-03", 0, 0, 0, False)
 
 
-async def test_what_is_rolled_up_once_a_day_is_rolled_up_by_the_first_sample_of_it(
+async def test_what_is_old_is_rolled_up_once_a_day_on_the_first_occasion(
     system: System, books: asyncpg.Connection, organization: UUID
 ) -> None:
     await roll(system, books, NOW)
     await stood(books, organization, FIRST_HOUR - timedelta(hours=1), 5, 5)
     for minute in (1, 11 * 60):
         set_clock(system, NOW + timedelta(minutes=minute))
-        await sampling.sample(system.foundation)
+        await rolling.roll(system.foundation)
         assert await days(books, organization, "STORAGE_BYTES") == []
     set_clock(system, NOW.replace(hour=0, minute=1) + timedelta(days=1))
-    await sampling.sample(system.foundation)
+    await rolling.roll(system.foundation)
     assert await days(books, organization, "STORAGE_BYTES") == [(FIRST_HOUR.date() - timedelta(days=1), 5, 5)]

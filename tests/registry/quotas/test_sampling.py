@@ -11,7 +11,8 @@ from registry.actors import SYSTEM, Origin
 from registry.oci.digest import digest_of
 from registry.quotas import sampling
 from registry.repositories import deleting, uploading
-from registry.system import System, tidy
+from registry.system import System
+from registry.tending import tidy
 from tests.support.clocks import set_clock
 from tests.support.inside import Household, settle
 
