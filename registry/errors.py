@@ -19,6 +19,7 @@ secret or tells of things that person may not see. Codes are listed in docs/refe
 """
 
 from typing import Any, ClassVar
+from uuid import UUID
 
 
 class Refusal(Exception):
@@ -58,9 +59,12 @@ class Denied(Refusal):
 
 
 class QuotaExceeded(Denied):
-    """`detail` holds key, scope, limit, used, held and requested, all numbers in the key's unit."""
+    """`detail` holds key, scope, limit, used, held and requested, all numbers in the key's unit. `kind` and `scope_id`
+    are those of the scope."""
 
     code = "QUOTA_EXCEEDED"
+    kind: str | None = None
+    scope_id: UUID | None = None
 
 
 class TrafficExceeded(QuotaExceeded):

@@ -30,7 +30,7 @@ from registry import deciding
 from registry.actors import INSIDE, Actor, Origin
 from registry.clock import Clock
 from registry.dues import Dues
-from registry.errors import Denied, NotFound, Refusal
+from registry.errors import Denied, NotFound, QuotaExceeded, Refusal
 from registry.events import Event, Grounds, Outcome, Traffic
 from registry.places import PLATFORM, Place
 from registry.settings import Settings
@@ -156,6 +156,7 @@ class Work:
         self.now: datetime = foundation.clock.now()
         self.stated: str | None = None
         self.dues = Dues()
+        self.tentative = False
         self.patience: float | None = None if mode else GLANCE_SECONDS
         self._mode = mode
         self._lock = asyncio.Lock()
@@ -370,7 +371,12 @@ class Work:
     # What is recorded
 
     async def refused(self, refusal: Refusal) -> None:
-        """Records a refusal by itself. Leaving the block does this; a reader that goes on after one calls it."""
+        """Records a refusal by itself. Leaving the block does this; a reader that goes on after one calls it.
+
+        Of a Work that is `tentative`, that there is no room is no refusal yet: it may be tried again.
+        """
+        if self.tentative and isinstance(refusal, QuotaExceeded):
+            return
         attempt = self._attempt
         denied = deciding.is_denial(refusal)
         if attempt is None or not deciding.is_recorded(self.actor, refusal) or not (denied or attempt.announced):

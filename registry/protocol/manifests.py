@@ -16,6 +16,7 @@ from registry.protocol.errors import ManifestTooLarge
 from registry.repositories import deleting, pulling, pushing, tagging
 from registry.repositories.pulling import Pulled
 from registry.repositories.pushing import Sent
+from registry.repositories.waiting import when_there_is_room
 
 
 async def get(call: Call) -> Response:
@@ -38,7 +39,7 @@ async def put(call: Call) -> Response:
     async with call.begin() as work:
         pushing.announce(work, *call.spot, call.reference)
         sent = Sent(call.reference, await _body(call), call.request.headers.get("content-type"), tags)
-        pushed = await pushing.push(work, *call.spot, sent)
+    pushed = await when_there_is_room(call.begin, lambda work: pushing.push(work, *call.spot, sent))
     location = f"/v2/{call.name}/manifests/{pushed.digest}"
     headers = {"Location": location, "Docker-Content-Digest": pushed.digest}
     if pushed.subject:

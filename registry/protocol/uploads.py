@@ -18,6 +18,7 @@ from registry.oci.reference import check_repository_path
 from registry.protocol.calls import Call
 from registry.repositories import creating, listing, uploading
 from registry.repositories.receiving import Incoming, Receiver
+from registry.repositories.waiting import when_there_is_room
 from registry.work import Work
 
 
@@ -31,10 +32,13 @@ async def post(call: Call) -> Response:
     algorithm = call.query("digest-algorithm") or "sha256"
     hasher(algorithm)
     whole = _one_digest(digests) if digests else None
-    async with call.promise() as work:
+
+    async def start(work: Work) -> UUID:
         work.attempt("image.push", call.name)
         place = await creating.ensure(work, *call.spot)
-        upload = await uploading.start(work, place, call.length if whole else None, algorithm)
+        return await uploading.start(work, place, call.length if whole else None, algorithm)
+
+    upload = await when_there_is_room(call.promise, start)
     if whole is None:
         return _accepted(call, upload, 0)
     await _receiver(call).store(_incoming(call, upload), whole)

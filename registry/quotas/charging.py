@@ -162,7 +162,9 @@ async def _exceeded(work: Work, line: Line, limit: int, charged: int) -> QuotaEx
     sentence = quotas.exceeded(key, scope, limit, charged - on_its_way, on_its_way, requested)
     numbers = {"limit": limit, "used": charged - on_its_way, "held": on_its_way, "requested": requested}
     if not period:
-        return QuotaExceeded(sentence, key=key.value, scope=scope, **numbers)
+        refusal = QuotaExceeded(sentence, key=key.value, scope=scope, **numbers)
+        refusal.kind, refusal.scope_id = line.due.kind, line.due.scope
+        return refusal
     resets = quotas.next_month(work.now).isoformat()
     return TrafficExceeded(sentence, key=key.value, scope=scope, retry_after=RETRY_SECONDS, resets_at=resets, **numbers)
 

@@ -21,11 +21,11 @@ from registry.oci.errors import RangeInvalid, SizeInvalid
 from registry.places import Place
 from registry.repositories import uploading
 from registry.repositories.uploading import BlobTooLarge, Claim, UploadBusy, UploadUnknown
+from registry.repositories.waiting import when_there_is_room
 from registry.storage.blobs import Staging, StagingLost
 from registry.work import Foundation, Work
 
 RENEW_AFTER = timedelta(seconds=20)
-WAITS, WAIT_SECONDS = 50, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ class Receiver:
     async def append(self, incoming: Incoming) -> int:
         """Takes a chunk; returns the bytes received in all. Raises `RangeInvalid` when it does not follow the ones
         before, `SizeInvalid`, `BlobTooLarge`, `QuotaExceeded`, `UploadUnknown`, `UploadBusy`."""
-        async with self._claiming(incoming) as work:
-            mine = await self._claim(work, incoming)
+        async with self._claiming(incoming):
+            mine = await when_there_is_room(self._promise, lambda work: self._claim(work, incoming), incoming.upload)
         async with self._moving(mine) as staging:
             await self._pour(mine, incoming, staging)
             return await self._advance(mine, staging)
@@ -65,13 +65,19 @@ class Receiver:
     async def close(self, incoming: Incoming, digest: Digest) -> int:
         """Takes the last chunk, if there is one, and makes the blob visible; returns its size. Raises
         `DigestInvalid`, and as `append`. Repeating it after success is a success."""
-        async with self._claiming(incoming) as work:
+
+        async def claim(work: Work) -> Claim | int:
             try:
-                mine = await self._claim(work, incoming)
+                return await self._claim(work, incoming)
             except UploadUnknown:
                 if (size := await self._size_if_done(work, incoming, digest)) is not None:
                     return size
                 raise
+
+        async with self._claiming(incoming):
+            mine = await when_there_is_room(self._promise, claim, incoming.upload)
+        if isinstance(mine, int):
+            return mine
         async with self._moving(mine) as staging:
             await self._pour(mine, incoming, staging)
             return await self._finish(mine, staging, digest)
@@ -87,12 +93,11 @@ class Receiver:
             raise
 
     @asynccontextmanager
-    async def _claiming(self, incoming: Incoming) -> AsyncIterator[Work]:
-        """A transaction for a claim. When its length is refused, what came before it goes too; where nothing did, the
-        upload stays, so that who repeats the request is refused for the same reason."""
+    async def _claiming(self, incoming: Incoming) -> AsyncIterator[None]:
+        """When the length of a claim is refused, what came before it goes too; where nothing did, the upload stays, so
+        that who repeats the request is refused for the same reason."""
         try:
-            async with self._promise() as work:
-                yield work
+            yield
         except (QuotaExceeded, BlobTooLarge):
             await self._forget(incoming, even_empty=False)
             raise
@@ -173,23 +178,16 @@ class Receiver:
             await uploading.renew(work, mine)
 
     async def _hold_window(self, mine: Claim, until: int) -> Claim:
-        """Of uploads that stand in each other's way the youngest is refused at once, and the others wait for it: else
-        all might be refused for room that each of them holds and none of them uses."""
-        for _ in range(WAITS):
-            try:
-                async with self._promise() as work:
-                    return await uploading.hold_window(work, mine, until)
-            except QuotaExceeded as refusal:
-                if not await self._somebody_younger(mine, refusal):
-                    break
-            await anyio.sleep(WAIT_SECONDS)
-        async with self._promise() as work:
+        async def hold(work: Work) -> Claim:
             work.attempt("image.push", mine.place.name, place=mine.place)
             return await uploading.hold_window(work, mine, until)
 
-    async def _somebody_younger(self, mine: Claim, refusal: QuotaExceeded) -> bool:
-        async with self.foundation.glance(self.actor, self.origin) as work:
-            return await uploading.is_in_the_way_of_younger(work, mine, refusal.detail["scope"].partition(" ")[0])
+        async def give_way() -> None:
+            nonlocal mine
+            async with self._promise() as work:
+                mine = await uploading.give_way(work, mine)
+
+        return await when_there_is_room(self._promise, hold, mine.upload, give_way)
 
     async def _advance(self, mine: Claim, staging: Staging) -> int:
         received = await staging.pause()

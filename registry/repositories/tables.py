@@ -13,6 +13,7 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     UniqueConstraint,
+    false,
     true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -131,7 +132,8 @@ class Tag(SQLModel, table=True):
 class Upload(SQLModel, table=True):
     """A blob on its way. One request at a time may move it: `lease` names the one that does, until `leased_until`.
 
-    `held` bytes of the quota are its own, until `held_until` or for as long as it is moved.
+    `held` bytes of the quota are its own, until `held_until` or for as long as it is moved. While it moves, it is
+    `unannounced` how many there will be.
     """
 
     __tablename__ = "upload"
@@ -153,6 +155,7 @@ class Upload(SQLModel, table=True):
     expires_at: datetime = moment()
     client: str | None = text(nullable=True)
     held_until: datetime = moment()
+    unannounced: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
 
 class PullCount(SQLModel, table=True):

@@ -18,7 +18,6 @@ from registry.identifiers import new_id
 from registry.oci.digest import Digest
 from registry.places import Place
 from registry.quotas import charging, reserving
-from registry.quotas.scopes import UPLOADS, WITHIN
 from registry.work import Work
 
 LEASE, HELD_FOR = timedelta(seconds=60), timedelta(minutes=15)
@@ -32,7 +31,7 @@ START = """
 """
 # Holds what was announced on top of what came before.
 CLAIM = """
-    UPDATE upload u SET lease = $3, leased_until = $4, expires_at = $6, held_until = $8,
+    UPDATE upload u SET lease = $3, leased_until = $4, expires_at = $6, held_until = $8, unannounced = $10,
         held = greatest(u.held, u.received + $9)
     FROM (SELECT id, held FROM upload WHERE id = $1 FOR UPDATE) AS before
     WHERE u.id = before.id AND u.repository_id = $2 AND u.user_id IS NOT DISTINCT FROM $7 AND u.expires_at > $5
@@ -43,6 +42,10 @@ ADVANCE = """
     UPDATE upload u SET received = $3, held = least(before.held, $3), lease = NULL, leased_until = NULL, held_until = $4
     FROM (SELECT id, held FROM upload WHERE id = $1 AND lease = $2 FOR UPDATE) AS before
     WHERE u.id = before.id RETURNING quota_give_back($5, $6, $7, before.held - $3)
+"""
+GIVE_WAY = """
+    UPDATE upload u SET held = 0 FROM (SELECT id, held FROM upload WHERE id = $1 AND lease = $2 FOR UPDATE) AS before
+    WHERE u.id = before.id RETURNING quota_give_back($3, $4, $5, before.held)
 """
 # The repository is held before its upload, as where a repository is deleted.
 ENDED = """
@@ -90,11 +93,6 @@ RELEASE = """
     WHERE u.id = before.id AND r.id = u.repository_id AND o.id = r.organization_id
     RETURNING quota_give_back(r.id, o.id, o.account_id, before.held)
 """
-# Ids are in the order of time. Only who is moving will soon end; $1 is the scope that is full, by its kind.
-YOUNGER = {
-    kind: f"SELECT EXISTS (SELECT FROM {UPLOADS} WHERE u.id > $2 AND u.held > 0 AND u.leased_until > $3 AND {within})"
-    for kind, within in WITHIN.items()
-}
 # A blob is only offered for mounting from where the actor may pull it: its row is asked for by that repository.
 SOURCE = """
     SELECT b.size FROM repository_blob rb JOIN blob b ON b.digest = rb.digest
@@ -176,6 +174,7 @@ async def claim(work: Work, place: Place, upload: UUID, length: int | None) -> C
         work.actor.user_id,
         work.now + HELD_FOR,
         length or 0,
+        length is None,
     )
     if row is None:
         raise await _not_claimed(work, place, upload)
@@ -198,11 +197,12 @@ async def hold_window(work: Work, mine: Claim, until: int) -> Claim:
     return replace(mine, held=mine.held + window)
 
 
-async def is_in_the_way_of_younger(work: Work, mine: Claim, kind: str) -> bool:
-    """Whether an upload that began later is moving, and holds bytes, in the scope of this kind."""
-    scope = replace(mine.place, kind=kind).id
-    younger: bool = await work.fetchval(YOUNGER[kind], scope, mine.upload, work.now)
-    return younger
+async def give_way(work: Work, mine: Claim) -> Claim:
+    """Gives back all that an upload holds, which goes on moving; what came stays. Raises `UploadUnknown` when the lease
+    was lost."""
+    if await work.fetchval(GIVE_WAY, mine.upload, mine.lease, *_scopes(mine.place)) is None:
+        raise unknown()
+    return replace(mine, held=0)
 
 
 async def renew(work: Work, mine: Claim) -> None:
