@@ -87,21 +87,81 @@ async def test_the_youngest_gives_way_and_the_older_waits_for_it(acme: Tenant, d
         await held_reaches(acme, held * PART)
     older.send(3)  # for which there is no room yet
     younger.send(2)
+    ended = asyncio.ensure_future(older.end(door))
     assert await younger.end(door) == 403
     assert refusal(await younger.answer)["detail"]["code"] == "QUOTA_EXCEEDED"
-    assert await older.end(door) == 201
+    assert await ended == 201
     assert await used(acme) == (9 * PART, 0)
 
 
-async def test_who_cannot_fit_does_not_wait_for_anybody_older(acme: Tenant, door: Door) -> None:
+async def crowded(acme: Tenant, door: Door) -> tuple[Stream, Stream]:
+    """The older holds 6 parts and may need more; the younger needs 5, and has given way."""
     assert await limit(acme, "STORAGE_BYTES", "organization", 10 * PART) == []
     older, younger = Stream(acme, "older"), Stream(acme, "younger")
     await older.begin(door)
     older.send(6)
     await held_reaches(acme, 6 * PART)
     await younger.begin(door)
-    younger.send(5)
-    assert await younger.end(door) == 403
+    younger.send(4)
+    await held_reaches(acme, 10 * PART)
+    younger.send(1)
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while (await used(acme))[1] != 6 * PART:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+    return older, younger
+
+
+async def denials(acme: Tenant) -> int:
+    return len([entry for entry in await world.entries(acme) if entry.told[:2] == ("image.push", "DENIED")])
+
+
+async def test_who_gave_way_is_refused_when_the_older_has_used_the_room(acme: Tenant, door: Door) -> None:
+    older, younger = await crowded(acme, door)
     assert await older.end(door) == 201
-    denied = [entry for entry in await world.entries(acme) if entry.told[:2] == ("image.push", "DENIED")]
-    assert len(denied) == 1
+    assert await younger.end(door) == 403
+    assert refusal(await younger.answer)["detail"] | {"requestId": ""} == {
+        "code": "QUOTA_EXCEEDED",
+        "key": "STORAGE_BYTES",
+        "scope": f"organization '{acme.organization}'",
+        "limit": 10 * PART,
+        "used": 6 * PART,
+        "held": 0,
+        "requested": 5 * PART,
+        "requestId": "",
+    }
+    assert await denials(acme) == 1
+    assert await used(acme) == (6 * PART, 0)
+
+
+async def test_who_gave_way_goes_on_with_all_that_came_when_the_older_is_refused(acme: Tenant, door: Door) -> None:
+    older, younger = await crowded(acme, door)
+    older.send(5)
+    assert await older.end(door) == 403
+    assert await younger.end(door) == 201
+    assert await denials(acme) == 1
+    assert await used(acme) == (5 * PART, 0)
+
+
+async def test_nobody_waits_for_ever(tidewaiter: Server, acme: Tenant, door: Door) -> None:
+    """The older may take its time."""
+    older, younger = await crowded(acme, door)
+    tidewaiter.advance(11)
+    assert await younger.end(door) == 403
+    older.send(4)
+    assert await older.end(door) == 201
+    assert await used(acme) == (10 * PART, 0)
+
+
+async def test_what_is_announced_waits_for_a_stream_that_is_refused(acme: Tenant, door: Door) -> None:
+    assert await limit(acme, "STORAGE_BYTES", "organization", 10 * PART) == []
+    stream = Stream(acme, "stream")
+    await stream.begin(door)
+    stream.send(6)
+    await held_reaches(acme, 6 * PART)
+    blob = payload(acme.account, 5 * PART)
+    announced = asyncio.ensure_future(door.push_blob(f"{acme.organization}/web", blob))
+    stream.send(5)
+    assert await stream.end(door) == 403
+    assert (await announced).status_code == 201
+    assert await denials(acme) == 1
+    assert await used(acme) == (5 * PART, 0)
