@@ -7,6 +7,7 @@ A repair locks what differs and counts anew under the lock. Whoever charges a co
 whoever has not charged yet is not in the snapshot, and will: so nothing that is on its way is lost or counted twice.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -110,7 +111,7 @@ REPAIR_LINKS = """
 TURN = "SELECT pg_try_advisory_xact_lock(hashtext('quota_recount'))"
 DUE = "SELECT verified_at IS NULL OR verified_at NOT BETWEEN $2 AND $1 FROM quota_recount"
 VERIFIED = "UPDATE quota_recount SET verified_at = $1"
-KNOWN = "DELETE FROM quota_difference RETURNING scope_kind, scope_id, key"
+KNOWN = "DELETE FROM quota_difference RETURNING scope_kind, scope_id, key, charged - owed AS difference"
 KEEP = """
     INSERT INTO quota_difference (scope_kind, scope_id, key, charged, owed) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (scope_kind, scope_id, key) DO UPDATE SET charged = quota_difference.charged + excluded.charged,
@@ -194,19 +195,30 @@ async def _repair_counters(work: Work, counters: list[Difference]) -> list[Diffe
 
 async def verify(foundation: Foundation) -> None:
     """The same count in the background, once an hour whichever server comes first: publishes when it was made and what
-    it found, and puts each difference that is new on the books."""
+    it found, and puts each difference that is new, or another than before, on the books."""
     async with foundation.begin(SYSTEM, Origin()) as work:
         if not await work.fetchval(TURN) or not await work.fetchval(DUE, work.now, work.now - EVERY):
             return
         found = await check(work)
-        known = {(row["scope_kind"], row["scope_id"], row["key"]) for row in await work.fetch(KNOWN)}
+        known = {tuple(row[:3]): row["difference"] for row in await work.fetch(KNOWN)}
+        beyond = Counter[tuple[str, UUID, str]]()
         for one in found:
-            await work.execute(KEEP, one.kind, one.id, one.key, one.charged, one.owed)
-            if (one.kind, one.id, one.key) not in known:
-                known.add((one.kind, one.id, one.key))
+            beyond[one.kind, one.id, one.key] += one.charged - one.owed
+        for one in found:
+            await _keep(work, one)
+            counter = one.kind, one.id, one.key
+            if known.get(counter) != beyond[counter]:
+                known[counter] = beyond[counter]
                 changes = {"charged": [one.owed, one.charged]}
                 work.also("quota.difference", _place(one), changes, target=one.target, digest=one.digest)
         await work.execute(VERIFIED, work.now)
+
+
+async def _keep(work: Work, one: Difference) -> None:
+    """Where the scope's quotas show it; a counter that is missing is made for that."""
+    await work.execute(KEEP, one.kind, one.id, one.key, one.charged, one.owed)
+    if one.key != LINKS and one.name is not None:
+        await work.execute(MAKE, one.kind, one.id, one.key)
 
 
 class Recount:

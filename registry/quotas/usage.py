@@ -124,6 +124,8 @@ async def set_limit(work: Work, place: Place, key: Key, limits: Limits) -> Quota
     require_view(work, place)
     check_key(place, key)
     _check_limits(limits)
+    if place.kind != "account":
+        await finding.hold(work, place)
     row = await work.fetchrow(LOCK, place.kind, place.id, key.value)
     assert row is not None  # noqa: S101
     if key in quotas.MONTHLY:

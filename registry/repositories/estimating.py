@@ -1,7 +1,7 @@
 """What a push would be charged, told before a byte of it is sent, to those who may push.
 
 Nothing is looked at but what charging looks at: whether the repository and its organization hold a digest. What others
-hold is new here, and told apart from nothing.
+hold is new here, and told apart from nothing; and so is what the organization holds where the actor may not see it.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,23 @@ from registry.places import Place
 from registry.quotas import usage
 from registry.quotas.usage import Quota
 from registry.repositories import uploading
+from registry.repositories.listing import VISIBLE
 from registry.repositories.uploading import BlobTooLarge
 from registry.work import Work
 
 MOST_PARTS, LARGEST = 500, 2**63 - 1
 
-# Which of these digests the repository holds, and how large they are that its organization does.
-HELD = """
-    SELECT p.digest, b.size, EXISTS (
-            SELECT FROM repository_blob rb WHERE rb.repository_id = $2 AND rb.digest = p.digest) OR EXISTS (
-            SELECT FROM manifest m WHERE m.repository_id = $2 AND m.digest = p.digest) AS here
-    FROM unnest($3::text[]) AS p (digest) JOIN organization_blob b ON b.organization_id = $1 AND b.digest = p.digest
+# Which of these digests the repository holds, and how large they are that others of its organization do that the actor
+# may see.
+HELD = f"""
+    WITH seen AS (SELECT id FROM repository WHERE organization_id = $4 AND (id = $5 OR id IN ({VISIBLE})))
+    SELECT p.digest, b.size, coalesce(bool_or(h.repository_id = $5), false) AS here
+    FROM unnest($6::text[]) AS p (digest) JOIN organization_blob b ON b.organization_id = $4 AND b.digest = p.digest
+    JOIN (
+        SELECT repository_id, digest FROM repository_blob WHERE digest = ANY($6)
+        UNION ALL SELECT repository_id, digest FROM manifest WHERE digest = ANY($6)
+    ) AS h ON h.digest = p.digest AND h.repository_id IN (SELECT id FROM seen)
+    GROUP BY p.digest, b.size
 """
 ACCOUNT = "SELECT name FROM account WHERE id = $1"
 
@@ -71,8 +77,8 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`missing` are not in the repository; of these, the organization holds the `mountable` elsewhere. `sent` is their
-    size together. `refusal` is what a push would be told."""
+    """`missing` are not in the repository; of these, the organization holds the `mountable` elsewhere, where the actor
+    sees them. `sent` is their size together. `refusal` is what a push would be told."""
 
     exists: bool
     rooms: Sequence[Room]
@@ -97,7 +103,9 @@ class Estimate:
 async def estimate(work: Work, place: Place, parts: Sequence[Part]) -> Estimate:
     """For a place that `creating.foreseen` found for who pushes. Raises `PartsInvalid`, `TooManyParts`."""
     wanted = _distinct(parts)
-    rows = await work.fetch(HELD, place.organization_id, place.repository_id, [part.digest for part in wanted])
+    by = work.actor.user_id, work.now, work.settings.anonymous_pull
+    named = [part.digest for part in wanted]
+    rows = await work.fetch(HELD, *by, place.organization_id, place.repository_id, named)
     held: dict[str, Any] = {row["digest"]: row for row in rows}
     missing = [part for part in wanted if part.digest not in held or not held[part.digest]["here"]]
     sizes = {part.digest: held[part.digest]["size"] if part.digest in held else part.size for part in missing}

@@ -122,6 +122,23 @@ async def test_what_others_hold_is_as_new_as_what_nobody_holds(tidewaiter: Serve
     assert await estimate(acme, theirs | {"size": 9}) == await estimate(acme, theirs | {"size": 9}) | {"mismatches": []}
 
 
+async def test_what_one_may_not_see_is_as_new_as_what_nobody_holds(tidewaiter: Server, acme: Tenant) -> None:
+    """Its size is not told either, not even to who may push beside it."""
+    async with knocking(tidewaiter, acme.owner) as door:
+        assert (await door.push_blob(f"{acme.organization}/secret", b"a secret")).status_code == 201
+        assert (await door.push_blob(f"{acme.organization}/web", b"here")).status_code == 201
+    writer = await world.user(acme, "writer")
+    place = {"organization": acme.organization, "repository": "web", "user": writer.name, "level": "WRITE"}
+    await change(tidewaiter, "setRepositoryPermission", acme.owner, **place)
+    hidden, nobodys, (here,) = named(b"a secret")[0], named(b"a riddle")[0], named(b"here")
+    for size in (8, 9):
+        answers = [await estimate(acme, one | {"size": size}, here, by=writer) for one in (hidden, nobodys)]
+        assert [answer.pop("missingDigests") for answer in answers] == [[hidden["digest"]], [nobodys["digest"]]]
+        assert answers[0] == answers[1]
+        assert answers[0]["mountableDigests"] == answers[0]["mismatches"] == []
+    assert (await estimate(acme, hidden))["mountableDigests"] == [hidden["digest"]]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_scope_that_is_too_full_says_what_the_push_will_say(
     tidewaiter: Server, acme: Tenant, kind: str

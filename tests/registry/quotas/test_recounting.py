@@ -202,10 +202,26 @@ async def test_a_difference_is_told_once_while_it_stands(
         assert [entry["change"]["charged"] for entry in entries] == [[1, 4]]
         assert b"registry_quota_differences 1.0" in system.foundation.telemetry.exposition()
     assert await books.fetchval("SELECT charged - owed FROM quota_difference WHERE scope_id = $1", organization) == 3
-    await books.execute(spoil, organization, -3)
+    await books.execute(spoil, organization, 5)
+    await verify(system, hours=7)
+    entries = await events(books, action="quota.difference", target=target)
+    assert sorted(entry["change"]["charged"] for entry in entries) == [[1, 4], [1, 9]]
+    await books.execute(spoil, organization, -8)
     await verify(system, hours=8)
     assert b"registry_quota_differences 0.0" in system.foundation.telemetry.exposition()
     assert await books.fetchval("SELECT count(*) FROM quota_difference WHERE scope_id = $1", organization) == 0
+
+
+async def test_a_counter_that_is_missing_is_shown_with_what_is_missing(
+    ours: Household, system: System, books: asyncpg.Connection
+) -> None:
+    await books.execute("DELETE FROM quota_counter WHERE scope_id = $1", await organization_of(ours))
+    await verify(system, hours=40)
+    async with ours.begin() as work:
+        place = await usage.scope_of(work, account=None, organization=ours.name, repository=None)
+        shown = {one.key: one.difference for one in await usage.standings(work, place)}
+    assert (shown[Key.TAGS], shown[Key.REPOSITORIES]) == (-1, -1)
+    assert await repair(system) != []
 
 
 async def test_while_one_server_counts_the_others_do_not(
