@@ -2,8 +2,8 @@
 
 A verb only says what is due (`Work.charge`); all of it is charged in one statement when the change is complete, just
 before its commit (`settle_dues`, which every Work calls). So a change is charged whole or not at all, counters are
-locked for the shortest time and in one order, and no two changes ever wait for each other in a circle. Where there is
-no room, the change is rolled back and `QuotaExceeded` raised as the Work is left.
+locked for the shortest time, after all else and in one order, and nobody waits for them in a circle. Where there is no
+room, the change is rolled back and `QuotaExceeded` raised as the Work is left.
 """
 
 from collections.abc import Sequence
