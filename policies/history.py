@@ -19,8 +19,6 @@ class Interval(StrEnum):
 LENGTHS = {Interval.HOUR: timedelta(hours=1), Interval.DAY: timedelta(days=1)}
 MOST_POINTS = 2000
 HOURS_KEPT, DAYS_KEPT = timedelta(days=90), timedelta(days=5 * 365 + 2)
-LAST_HOUR = timedelta(hours=23)
-"""Where in a day the mark of a whole day stands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ from typing import Any
 import anyio
 import structlog
 
-from registry.actors import SYSTEM, Origin
 from registry.audit import months, retaining, scrubbing
 from registry.audit.verdicts import SOUND
 from registry.quotas import reserving, rolling, sampling
-from registry.repositories import sweeping, uploading
+from registry.repositories import expiring, sweeping
 from registry.system import System
 from registry.work import Foundation
 
@@ -37,25 +36,13 @@ async def tidy(foundation: Foundation) -> None:
     """Ends what was abandoned, takes off what was given back, writes down what is used, and prepares the audit log's
     coming months. Raises an ExceptionGroup of what failed, after all has been tried."""
     failed = []
-    for duty in (end_uploads, sweeping.sweep, reserving.apply_refunds, sampling.sample, months.prepare):
+    for duty in (expiring.end_abandoned, sweeping.sweep, reserving.apply_refunds, sampling.sample, months.prepare):
         try:
             await duty(foundation)
         except Exception as error:
             failed.append(error)
     if failed:
         raise ExceptionGroup("not all could be tidied", failed)
-
-
-async def end_uploads(foundation: Foundation) -> None:
-    """Those past their time, with their bytes; and what others hold that nobody has moved for a while."""
-    while True:
-        async with foundation.begin(SYSTEM, Origin()) as work:
-            gone = await uploading.expire(work)
-            released = await uploading.release(work)
-        for upload in gone:
-            await foundation.blobs.discard_upload(upload)
-        if not gone and not released:
-            return
 
 
 async def keep_log(system: System) -> None:

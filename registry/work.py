@@ -294,10 +294,10 @@ class Work:
         # Many looks share one work, and the last decision was on one of them.
         return event if self._decided and self._decided[0] is place else replace(event, grounds=None)
 
-    def charge(self, key: Key, amount: int, place: Place) -> None:
-        """What the change adds at each scope of the key that the place lies in; what it takes out is negative. Leaving
-        the block raises `QuotaExceeded` where there is no room."""
-        self.dues.add(key, place, amount)
+    def charge(self, key: Key, amounts: int | Mapping[str, int], place: Place) -> None:
+        """What the change adds at each scope of the key that the place lies in, by its kind where they differ; what it
+        takes out is negative. Leaving the block raises `QuotaExceeded` where there is no room."""
+        self.dues.add(key, place, amounts)
 
     # The database
 

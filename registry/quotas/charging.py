@@ -90,11 +90,6 @@ async def settle_storage(work: Work, place: Place, within: str, *arguments: Any)
     await read_charged(work, lines, await work.fetch(within, *arguments, defaults))
 
 
-def charge_storage(work: Work, place: Place, *, at_repository: int, above: int) -> None:
-    """Bytes that are new to a repository, and those of them that are new to its organization and account."""
-    work.dues.add(Key.STORAGE_BYTES, place, {"repository": at_repository, "organization": above, "account": above})
-
-
 def link(work: Work, digest: str, size: int, place: Place) -> None:
     """One more repository of the organization holds this digest: it is charged where it is new."""
     work.dues.add_link(Key.STORAGE_BYTES, place, digest, size)
@@ -107,7 +102,8 @@ async def unlink(work: Work, sizes: Sequence[tuple[str, int]], place: Place) -> 
     freed: int = sum(row["size"] for row in gone)
     if gone:
         await work.execute(DROP, place.organization_id, [row["digest"] for row in gone])
-    charge_storage(work, place, at_repository=-sum(size for _, size in sizes), above=-freed)
+    linked = sum(size for _, size in sizes)
+    work.charge(Key.STORAGE_BYTES, {"repository": -linked, "organization": -freed, "account": -freed}, place)
     return freed
 
 

@@ -88,7 +88,7 @@ async def ask(work: Work, place: Place, key: Key, limits: Limits) -> UUID:
     usage.check_limit(limits.limit, "limit")
     if place.kind != "account":
         await finding.hold(work, place)
-    present = await _present(work, place, key)
+    present = await usage.standing_of(work, place, key)
     if not _is_more(limits.limit, present.limit):
         raise LimitInvalid(f"{_said(present, place)} already. Ask for more than that.", path=["limit"])
     request = await _insert(work, place, key, limits.limit)
@@ -110,7 +110,7 @@ async def decide(work: Work, request: UUID, *, approve: bool, note: str | None) 
     _attempt(work, approve, f"{place.kind} {place.name} {key.value}", place)
     if row["state"] != "PENDING":
         raise RequestDecided(f"This request was {row['state'].lower()} at {row['decided_at']:%Y-%m-%d %H:%M:%S UTC}.")
-    present = await _present(work, place, key)
+    present = await usage.standing_of(work, place, key)
     if approve and not _is_more(row["wanted"], present.limit):
         raise RequestOvertaken(f"{_said(present, place)} already, no less than was asked for. Decline the request.")
     await work.execute(DECIDE, request, state, work.actor.user_id, work.now, line)
@@ -175,10 +175,6 @@ async def _insert(work: Work, place: Place, key: Key, wanted: int | None) -> UUI
             "of the platform administrator."
         )
     return request
-
-
-async def _present(work: Work, place: Place, key: Key) -> Quota:
-    return {quota.key: quota for quota in await usage.standings(work, place)}[key]
 
 
 def _is_more(wanted: int | None, present: int | None) -> bool:

@@ -27,17 +27,6 @@ def hold(work: Work, amount: int, place: Place) -> None:
     work.dues.held += amount
 
 
-async def hold_window(work: Work, held: int, needed: int, place: Place, *, within: str, more: Sequence[Any]) -> int:
-    """Holds as much as is wise for an upload that does not say its length, and returns it. `within` and `more` are as
-    in `reserve`.
-
-    Raises `QuotaExceeded` when not even the bytes that are needed now have room; the Work must then be left.
-    """
-    wanted, share = max(needed, quotas.next_window(held)), quotas.WINDOW_SHARE
-    key = Key.STORAGE_BYTES
-    return await reserve(work, key, place, wanted, needed, share=share, within=within, more=more)
-
-
 async def reserve(
     work: Work,
     key: Key,
@@ -50,7 +39,7 @@ async def reserve(
     more: Sequence[Any] = (),
 ) -> int:
     """Charges at once what is wanted, or less where that would be more than a share of what is left, but always what
-    is needed; returns it. Raises as `hold_window`.
+    is needed; returns it. Raises `QuotaExceeded` when not even that has room; the Work must then be left.
 
     `within` is a statement that does it and more, with the arguments `more`; 0 where it found nothing to reserve for.
     """

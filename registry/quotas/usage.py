@@ -130,7 +130,7 @@ async def set_limit(work: Work, place: Place, key: Key, limits: Limits) -> Quota
     assert row is not None  # noqa: S101
     if key in quotas.MONTHLY:
         await end_leases(work, place.id, key)
-    before = await _standing(work, place, key)
+    before = await standing_of(work, place, key)
     explicit = not limits.default and ("limit" in limits.given or row["explicit"])
     hard = limits.limit if "limit" in limits.given else row["hard"]
     soft = limits.soft_limit if "soft_limit" in limits.given else row["soft"]
@@ -139,7 +139,7 @@ async def set_limit(work: Work, place: Place, key: Key, limits: Limits) -> Quota
     warned = quotas.standing(row["warned"], before.used, effective)
     soft_warned = quotas.soft_standing(row["soft_warned"], before.used, soft)
     await work.execute(SET, place.kind, place.id, key.value, explicit, hard, soft, warned, soft_warned)
-    after = await _standing(work, place, key)
+    after = await standing_of(work, place, key)
     changes = {"limit": [before.limit, after.limit], "softLimit": [before.soft_limit, after.soft_limit]}
     work.record(place=place, changes={name: change for name, change in changes.items() if change[0] != change[1]})
     return after
@@ -169,7 +169,8 @@ def _check_limits(limits: Limits) -> None:
     check_limit(limits.soft_limit, "softLimit")
 
 
-async def _standing(work: Work, place: Place, key: Key) -> Quota:
+async def standing_of(work: Work, place: Place, key: Key) -> Quota:
+    """Of one key that is counted at this scope."""
     return {quota.key: quota for quota in await standings(work, place)}[key]
 
 

@@ -121,7 +121,7 @@ async def delete_repository(work: Work, place: Place, confirm: str | None = None
     await work.execute(UNCOUNT, place.id, None)
     await work.execute("DELETE FROM repository WHERE id = $1", place.id)
     freed = await charging.unlink(work, [(digest, 0) for digest in gone["digests"]], place)
-    charging.charge_storage(work, place, at_repository=0, above=-gone["held"])
+    work.charge(Key.STORAGE_BYTES, -gone["held"], place)
     for key, count in ((Key.REPOSITORIES, 1), (Key.TAGS, tags), (Key.SHARES, gone["shares"])):
         work.charge(key, -count, place)
     await charging.forget(work, place)

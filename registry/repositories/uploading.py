@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from policies import quotas
+from policies.quotas import Key
 from registry.errors import Conflict, Invalid, NotFound
 from registry.identifiers import new_id
 from registry.oci.digest import Digest
@@ -80,19 +82,6 @@ STORED = f"""
 """
 # What was held beyond what is new to each scope is given back. $5 organization, $6 account, $7 bytes held, $8 limits.
 STORE = f"{STORED} SELECT told.* FROM linked, quota_settle($1, $5, $6, $7, fresh, $2, $4, $3, $8) AS told"
-EXPIRE = """
-    DELETE FROM upload u USING repository r, organization o WHERE u.id IN (
-        SELECT id FROM upload WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-        AND r.id = u.repository_id AND o.id = r.organization_id
-    RETURNING u.id, quota_give_back(r.id, o.id, o.account_id, u.held)
-"""
-RELEASE = """
-    UPDATE upload u SET held = 0, lease = NULL, leased_until = NULL FROM repository r, organization o, (
-        SELECT id, held FROM upload WHERE held > 0 AND held_until <= $1 AND (lease IS NULL OR leased_until <= $1)
-        ORDER BY held_until LIMIT $2 FOR UPDATE SKIP LOCKED) AS before
-    WHERE u.id = before.id AND r.id = u.repository_id AND o.id = r.organization_id
-    RETURNING quota_give_back(r.id, o.id, o.account_id, before.held)
-"""
 # A blob is only offered for mounting from where the actor may pull it: its row is asked for by that repository.
 SOURCE = """
     SELECT b.size FROM repository_blob rb JOIN blob b ON b.digest = rb.digest
@@ -190,8 +179,11 @@ async def hold_window(work: Work, mine: Claim, until: int) -> Claim:
     """
     check_size(work, until)
     renewed = mine.upload, mine.lease, *_moved(work)
-    missing = until - mine.held
-    window = await reserving.hold_window(work, mine.held, missing, mine.place, within=HOLD_WINDOW, more=renewed)
+    needed = until - mine.held
+    wanted, key, share = max(needed, quotas.next_window(mine.held)), Key.STORAGE_BYTES, quotas.WINDOW_SHARE
+    window = await reserving.reserve(
+        work, key, mine.place, wanted, needed, share=share, within=HOLD_WINDOW, more=renewed
+    )
     if not window:
         raise unknown()
     return replace(mine, held=mine.held + window)
@@ -275,18 +267,6 @@ async def mount(work: Work, source: Place, target: Place, digest: Digest) -> boo
         charging.link(work, digest, size, target)
     _record(work, target, digest, size, {"mountedFrom": [None, source.name]})
     return True
-
-
-async def expire(work: Work, limit: int = 100) -> list[UUID]:
-    """Ends uploads past their time and gives back what they held; returns those whose bytes can go."""
-    rows: list[Any] = await work.fetch(EXPIRE, work.now, limit)
-    return [row["id"] for row in rows]
-
-
-async def release(work: Work, limit: int = 1000) -> int:
-    """Gives back what uploads hold that nobody has moved for a while; returns how many did. They stay, and hold anew
-    when they go on: whoever was moving one, and silent for so long, has lost it."""
-    return await work.execute(RELEASE, work.now, limit)
 
 
 def check_size(work: Work, size: int) -> None:
