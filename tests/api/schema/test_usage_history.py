@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from registry.quotas import rolling
 from registry.system import System
 from registry.tending import tidy
 from tests.api.schema.asking import ADMIN, ask, change, code_of
@@ -67,6 +68,7 @@ async def move(server: Server, sampler: System, to: datetime) -> None:
     await sampler.foundation.ledger.catch_up()
     server.advance((to - server.now).total_seconds())
     await tidy(sampler.foundation)
+    await rolling.roll(sampler.foundation)
 
 
 async def later(server: Server, sampler: System, **duration: float) -> datetime:
