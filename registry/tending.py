@@ -12,7 +12,7 @@ import structlog
 
 from registry.audit import months, retaining, scrubbing
 from registry.audit.verdicts import SOUND
-from registry.quotas import reserving, rolling, sampling
+from registry.quotas import reserving, rolling, sampling, telling
 from registry.repositories import expiring, sweeping
 from registry.system import System
 from registry.work import Foundation
@@ -36,7 +36,14 @@ async def tidy(foundation: Foundation) -> None:
     """Ends what was abandoned, takes off what was given back, writes down what is used, and prepares the audit log's
     coming months. Raises an ExceptionGroup of what failed, after all has been tried."""
     failed = []
-    for duty in (expiring.end_abandoned, sweeping.sweep, reserving.apply_refunds, sampling.sample, months.prepare):
+    for duty in (
+        expiring.end_abandoned,
+        sweeping.sweep,
+        reserving.apply_refunds,
+        telling.tell_late,
+        sampling.sample,
+        months.prepare,
+    ):
         try:
             await duty(foundation)
         except Exception as error:

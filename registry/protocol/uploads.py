@@ -3,6 +3,7 @@
 Where an upload stands is known to the server alone; a Location carries nothing but its id.
 """
 
+from functools import partial
 from uuid import UUID
 
 from starlette.responses import Response
@@ -87,23 +88,26 @@ async def _mount(call: Call, digest: Digest) -> bool:
 
     Raises `ScopeMissing` where nothing but the token speaks against it.
     """
+    return await when_there_is_room(call.begin, partial(_mount_from_anywhere, call, digest))
+
+
+async def _mount_from_anywhere(call: Call, digest: Digest, work: Work) -> bool:
     beyond: ScopeMissing | None = None
-    async with call.begin() as work:
-        work.attempt("image.push", call.name)
-        target = await creating.ensure(work, *call.spot)
-        for organization, repository in await _sources(call, work, digest):
-            source = await finding.repository(work, organization, repository)
-            try:
-                deciding.decide(work.law, work.actor, "pull", source)
-            except ScopeMissing as refusal:
-                beyond = beyond or refusal
-            except Refusal:
-                continue
-            else:
-                if await uploading.mount(work, source, target, digest):
-                    return True
-        if beyond:
-            raise beyond
+    work.attempt("image.push", call.name)
+    target = await creating.ensure(work, *call.spot)
+    for organization, repository in await _sources(call, work, digest):
+        source = await finding.repository(work, organization, repository)
+        try:
+            deciding.decide(work.law, work.actor, "pull", source)
+        except ScopeMissing as refusal:
+            beyond = beyond or refusal
+        except Refusal:
+            continue
+        else:
+            if await uploading.mount(work, source, target, digest):
+                return True
+    if beyond:
+        raise beyond
     return False
 
 

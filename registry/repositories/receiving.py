@@ -184,8 +184,9 @@ class Receiver:
 
         async def give_way() -> None:
             nonlocal mine
-            async with self._promise() as work:
-                mine = await uploading.give_way(work, mine)
+            if mine.held:
+                async with self._promise() as work:
+                    mine = await uploading.give_way(work, mine)
 
         return await when_there_is_room(self._promise, hold, mine.upload, give_way)
 

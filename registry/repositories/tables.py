@@ -133,7 +133,7 @@ class Upload(SQLModel, table=True):
     """A blob on its way. One request at a time may move it: `lease` names the one that does, until `leased_until`.
 
     `held` bytes of the quota are its own, until `held_until` or for as long as it is moved. While it moves, it is
-    `unannounced` how many there will be.
+    `unannounced` how many there will be, and where there is no room it waits, `waits_until` then at least.
     """
 
     __tablename__ = "upload"
@@ -155,6 +155,7 @@ class Upload(SQLModel, table=True):
     expires_at: datetime = moment()
     client: str | None = text(nullable=True)
     held_until: datetime = moment()
+    waits_until: datetime | None = moment(nullable=True)
     unannounced: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
 

@@ -8,7 +8,7 @@ length holds all that it needs, and is not waited for.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
@@ -20,49 +20,53 @@ from registry.quotas.charging import default_limit
 from registry.quotas.scopes import COLUMNS, UPLOADS, WITHIN
 from registry.work import Work
 
-PATIENCE = timedelta(seconds=10)
+PATIENCE, WAITS_YET = timedelta(seconds=10), timedelta(seconds=2)
 FIRST_LOOK_SECONDS, LATER_LOOKS_SECONDS = 0.05, 0.4
 NO_UPLOAD = UUID(int=0)
-# In one statement, and so of one moment. $1 the scope, $2 the upload, $3 now, $4 the limit by default, $5 what is
-# needed. Ids are in the order of time.
+# In one statement, and so of one moment; and marks the upload as one that waits. $1 the scope, $2 the upload, $3 now,
+# $4 until when the mark holds, $5 the limit by default, $6 what is needed. Ids are in the order of time.
 LOOK = {
     kind: f"""
-        WITH unsure AS (
-            SELECT u.id FROM {UPLOADS} WHERE u.held > 0 AND u.unannounced AND u.leased_until > $3 AND {WITHIN[kind]})
+        WITH marked AS (UPDATE upload SET waits_until = $4 WHERE id = $2),
+        unsure AS (
+            SELECT u.id, u.waits_until FROM {UPLOADS}
+            WHERE u.held > 0 AND u.unannounced AND u.leased_until > $3 AND {WITHIN[kind]})
         SELECT EXISTS (SELECT FROM unsure WHERE id <> $2) AS others,
-            EXISTS (SELECT FROM unsure WHERE id > $2) AS younger,
-            coalesce((SELECT (CASE WHEN q.explicit THEN q.hard ELSE $4 END) - q.charged + (
-                SELECT coalesce(sum(f.amount), 0) FROM quota_refund f WHERE f.scope_kind = q.scope_kind
-                    AND f.scope_id = q.scope_id AND f.key = q.key) >= $5
-                FROM quota_counter q WHERE q.scope_kind = '{kind}' AND q.scope_id = $1 AND q.key = 'STORAGE_BYTES'
-            ), true) AS room
+            EXISTS (SELECT FROM unsure WHERE id > $2 AND waits_until > $3) AS younger,
+            coalesce((CASE WHEN q.explicit THEN q.hard ELSE $5 END) - coalesce(q.charged, 0) + (
+                SELECT coalesce(sum(f.amount), 0) FROM quota_refund f
+                WHERE f.scope_kind = '{kind}' AND f.scope_id = $1 AND f.key = 'STORAGE_BYTES') >= $6, true) AS room
+        FROM (VALUES (1)) AS one
+        LEFT JOIN quota_counter q ON q.scope_kind = '{kind}' AND q.scope_id = $1 AND q.key = 'STORAGE_BYTES'
     """
     for kind in COLUMNS
 }
+Begin = Callable[[], Work]
+GiveWay = Callable[[], Awaitable[None]]
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Whether others hold what may come free, younger ones among them, and whether there is room by now."""
+    """Whether others hold what may come free, younger ones that wait among them, and whether there is room by now."""
 
-    others: bool
-    younger: bool
-    room: bool
+    others: bool = False
+    younger: bool = False
+    room: bool = False
 
 
 async def when_there_is_room(
-    begin: Callable[[], Work],
+    begin: Begin,
     change: Callable[[Work], Awaitable[Result]],
     upload: UUID = NO_UPLOAD,
-    give_way: Callable[[], Awaitable[None]] | None = None,
+    give_way: GiveWay | None = None,
 ) -> Result:
     """The change, in a Work of its own; again where there was no room, as long as it is worth waiting for.
 
     `upload` is the one that the change is for, and `give_way` gives back what it holds. Raises `QuotaExceeded`, which
     is recorded only when nothing is left to wait for.
     """
-    last, pause = None, FIRST_LOOK_SECONDS
+    last = None
     while True:
         work = begin()
         work.tentative = True
@@ -70,25 +74,38 @@ async def when_there_is_room(
             async with work:
                 return await change(work)
         except QuotaExceeded as refusal:
-            crowd = await _look(begin, upload, refusal)
             last = last or work.now + PATIENCE
-            if not crowd.room and (not crowd.others or work.now >= last):
+            if work.now >= last or not await _comes_free(begin, upload, refusal, last, give_way):
                 work.tentative = False
                 await work.refused(refusal)
                 raise
-        if not crowd.room:
-            if give_way and not crowd.younger:
-                await give_way()
-            await anyio.sleep(pause)
-            pause = min(2 * pause, LATER_LOOKS_SECONDS)
 
 
-async def _look(begin: Callable[[], Work], upload: UUID, refusal: QuotaExceeded) -> Crowd:
+async def _comes_free(
+    begin: Begin, upload: UUID, refusal: QuotaExceeded, last: datetime, give_way: GiveWay | None
+) -> bool:
+    """Returns when there is room, or nothing left to wait for."""
+    pause = FIRST_LOOK_SECONDS
+    while True:
+        async with begin() as work:
+            crowd = await _look(work, upload, refusal)
+        if not crowd.room and (not crowd.others or work.now >= last):
+            return False
+        if not crowd.room and give_way and not crowd.younger:
+            await give_way()
+        await anyio.sleep(pause)
+        if crowd.room:
+            return True
+        pause = min(2 * pause, LATER_LOOKS_SECONDS)
+
+
+async def _look(work: Work, upload: UUID, refusal: QuotaExceeded) -> Crowd:
     """Only bytes are waited for."""
     if refusal.detail["key"] != Key.STORAGE_BYTES or refusal.kind is None:
-        return Crowd(others=False, younger=False, room=False)
-    async with begin() as work:
-        default = default_limit(work.settings, Key.STORAGE_BYTES, refusal.kind)
-        needed = refusal.detail["requested"]
-        row = await work.fetchrow(LOOK[refusal.kind], refusal.scope_id, upload, work.now, default, needed)
-    return Crowd(**dict(row or {}))
+        return Crowd()
+    default = default_limit(work.settings, Key.STORAGE_BYTES, refusal.kind)
+    needed = refusal.detail["requested"]
+    seen = refusal.scope_id, upload, work.now, work.now + WAITS_YET, default, needed
+    row = await work.fetchrow(LOOK[refusal.kind], *seen)
+    assert row is not None  # noqa: S101
+    return Crowd(**row)

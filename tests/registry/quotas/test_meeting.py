@@ -14,6 +14,7 @@ from registry.deciding import PlaceNotFound
 from registry.errors import NotFound
 from registry.oci.digest import digest_of
 from registry.quotas import requesting, usage
+from registry.quotas.telling import tell_late
 from registry.quotas.usage import Limits
 from registry.repositories import creating, deleting, tagging, uploading
 from registry.repositories.expiring import end_abandoned
@@ -23,6 +24,7 @@ from registry.repositories.uploading import UploadUnknown
 from registry.system import System
 from registry.work import Work
 from tests.support.inside import Household, meets, settle
+from tests.support.log import events
 
 
 async def remove(ours: Household, repository: str) -> None:
@@ -220,6 +222,26 @@ async def test_a_request_whose_repository_is_being_deleted_is_not_there(
         assert not deciding.done()
     with pytest.raises(NotFound):
         await deciding
+
+
+async def test_what_two_who_settle_at_once_reach_together_is_told_all_the_same(
+    ours: Household, system: System, books: asyncpg.Connection
+) -> None:
+    """Each counts what the other only holds: 79 and 2 of 100."""
+    async with administrating(ours) as work:
+        place = await usage.scope_of(work, account=None, organization=ours.name, repository=None)
+        await usage.set_limit(work, place, Key.STORAGE_BYTES, Limits(frozenset({"limit"}), limit=100))
+    await ours.store("web", b"x" * 39)
+    claim = await ours.hold("web", 40)
+    async with ours.begin() as work:
+        await uploading.finish(work, claim, digest_of(b"y" * 40), 40)
+        await ours.store("other", b"z" * 2)
+    target = {"name": f"organization {ours.name} STORAGE_BYTES"}
+    for _ in range(2):
+        await tell_late(system.foundation)
+        await system.foundation.ledger.catch_up()
+        told = await events(books, action="quota.alert", target=target)
+        assert [(entry["change"]["step"][1], entry["change"]["used"][1]) for entry in told] == [("80 %", 81)]
 
 
 async def test_who_lost_an_upload_holds_no_more_for_it(ours: Household, system: System) -> None:

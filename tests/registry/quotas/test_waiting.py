@@ -2,13 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 import pytest
 
+from registry.errors import QuotaExceeded
+from registry.repositories import uploading
+from registry.repositories.waiting import when_there_is_room
+from registry.work import Work
 from tests.support import world
+from tests.support.books import in_process
 from tests.support.handmade import Door, digest_of, knocking, refusal
 from tests.support.images import payload
+from tests.support.inside import settle
 from tests.support.meters import limit, used
 from tests.support.server import Server
 from tests.support.world import Tenant
@@ -158,3 +165,32 @@ async def test_what_is_announced_waits_for_a_stream_that_is_refused(acme: Tenant
     assert (await announced).status_code == 201
     assert await denials(acme) == 1
     assert await used(acme) == (5 * PART, 0)
+
+
+async def test_who_only_moves_keeps_nobody_from_giving_way(acme: Tenant, door: Door) -> None:
+    """The youngest of all holds a little and is silent; of the two that wait, the younger gives way to the older."""
+    assert await limit(acme, "STORAGE_BYTES", "organization", 10 * PART) == []
+    first, second, silent = Stream(acme, "first"), Stream(acme, "second"), Stream(acme, "silent")
+    for stream, parts, held in ((first, 5, 5), (second, 4, 9), (silent, 1, 10)):
+        await stream.begin(door)
+        stream.send(parts)
+        await held_reaches(acme, held * PART)
+    second.send(2)
+    first.send(2)
+    assert await first.end(door) == 201
+    assert await silent.end(door) == 201
+    assert await second.end(door) == 403
+    assert await used(acme) == (8 * PART, 0)
+
+
+async def test_where_nothing_was_ever_stored_the_default_limit_refuses_at_once(dsn: str, data: Path) -> None:
+    async with in_process(dsn, data, quota_storage_bytes=1000) as system:
+        ours = await settle(system, "first")
+        await ours.ensure("web")
+
+        async def start(work: Work) -> None:
+            work.attempt("image.push", ours.name)
+            await uploading.start(work, await ours.place(work, "web"), 1001, "sha256")
+
+        with anyio.fail_after(PATIENCE_SECONDS), pytest.raises(QuotaExceeded):
+            await when_there_is_room(ours.begin, start)

@@ -11,7 +11,7 @@ depends_on = None
 
 TABLES = """
 ALTER TABLE quota_recount ADD COLUMN rolled_at timestamptz;
-ALTER TABLE upload ADD COLUMN unannounced boolean NOT NULL DEFAULT false;
+ALTER TABLE upload ADD COLUMN unannounced boolean NOT NULL DEFAULT false, ADD COLUMN waits_until timestamptz;
 -- What did not leave may be taken again before it has been counted as taken back.
 ALTER TABLE quota_lease DROP CONSTRAINT quota_lease_used,
     ADD CONSTRAINT quota_lease_used CHECK (used >= 0);
