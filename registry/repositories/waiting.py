@@ -91,7 +91,8 @@ async def _comes_free(
             crowd = await _look(work, upload, refusal)
         if not crowd.room and (not crowd.others or work.now >= last):
             return False
-        if not crowd.room and give_way and not crowd.younger:
+        # Not at the first look: a younger one that has no room either may be about to wait.
+        if not crowd.room and give_way and not crowd.younger and pause > FIRST_LOOK_SECONDS:
             await give_way()
         await anyio.sleep(pause)
         if crowd.room:

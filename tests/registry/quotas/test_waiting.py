@@ -91,15 +91,16 @@ async def test_streams_that_fit_exactly_all_fit(acme: Tenant, door: Door) -> Non
     assert await used(acme) == (6 * 20 * PART, 0)
 
 
-async def test_the_youngest_gives_way_and_the_older_waits_for_it(acme: Tenant, door: Door) -> None:
+async def test_the_youngest_gives_way_to_the_older(acme: Tenant, door: Door) -> None:
     assert await limit(acme, "STORAGE_BYTES", "organization", 10 * PART) == []
     older, younger = Stream(acme, "older"), Stream(acme, "younger")
     for stream, parts, held in ((older, 6, 6), (younger, 3, 9)):
         await stream.begin(door)
         stream.send(parts)
         await held_reaches(acme, held * PART)
-    older.send(3)  # for which there is no room yet
     younger.send(2)
+    await held_falls_to(acme, 6 * PART)
+    older.send(3)  # for which there is room now
     ended = asyncio.ensure_future(older.end(door))
     assert await younger.end(door) == 403
     assert refusal(await younger.answer)["detail"]["code"] == "QUOTA_EXCEEDED"
