@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.folders import keep_in_memory
 from tests.support.server import Server, serving
 
+keep_in_memory()
 # No test asserts how long something takes: machines are busy.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
