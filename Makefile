@@ -9,9 +9,10 @@ BIN := $(VENV)/bin
 serve: $(VENV)/runtime
 	$(BIN)/tidewaiter serve
 
-# Three at a time keep two cores busy, a server to each; the tests of a file stay together.
+# Three at a time keep two cores busy, a server to each; the tests of a file stay together. What is compiled is kept,
+# whatever the environment says: else each of the three compiles all tests anew.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
