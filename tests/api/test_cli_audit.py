@@ -22,7 +22,8 @@ from registry.transparency.checkpoints import Checkpoint
 from registry.transparency.notes import SignerKey, sign
 from tests.support import world
 from tests.support.books import address_of, opened
-from tests.support.server import COMMAND, Server, serving
+from tests.support.processes import COMMAND
+from tests.support.server import Server, serving
 
 DAY = 86_400
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"

@@ -28,7 +28,8 @@ from registry.storage.database import connect
 from tests.support import world
 from tests.support.handmade import Door, digest_of, knocking
 from tests.support.images import payload
-from tests.support.server import COMMAND, SERVE, STOP_SECONDS, Server
+from tests.support.processes import COMMAND
+from tests.support.server import SERVE, STOP_SECONDS, Server
 
 MEBIBYTE = 1024 * 1024
 NOBODY = pwd.getpwnam("nobody").pw_uid
