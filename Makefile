@@ -9,9 +9,11 @@ BIN := $(VENV)/bin
 serve: $(VENV)/runtime
 	$(BIN)/tidewaiter serve
 
-# Three at a time keep two cores busy, a server to each; the tests of a file stay together.
+# Three at a time keep two cores busy, a server to each; the tests of a file stay together. What is compiled is kept,
+# whatever the environment says: else each of the three compiles all tests anew. Large pages are for the 64 MiB that the
+# hash of a password takes: a third of its time is to be given them in small ones, and tests make a thousand.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

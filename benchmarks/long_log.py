@@ -40,7 +40,8 @@ from registry.settings import Settings
 from registry.storage import embedded
 from registry.system import running
 from registry.telemetry import configure
-from tests.support.server import COMMAND, PASSWORD, Server
+from tests.support.processes import COMMAND
+from tests.support.server import PASSWORD, Server
 
 MONTHS, DISTINCT = 24, 20_000
 MONTH_SECONDS = 30 * 86_400

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import httpx2
 
-from tests.support.server import COMMAND, Server, free_port
+from tests.support.processes import COMMAND
+from tests.support.server import Server, free_port
 
 TICK = os.sysconf("SC_CLK_TCK")
 PEER_COMMANDS = ("docker-registry", "registry")

@@ -22,7 +22,8 @@ from registry.transparency.checkpoints import Checkpoint
 from registry.transparency.notes import SignerKey, sign
 from tests.support import world
 from tests.support.books import address_of, opened
-from tests.support.server import COMMAND, Server, serving
+from tests.support.processes import COMMAND
+from tests.support.server import Server, serving
 
 DAY = 86_400
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -260,7 +261,7 @@ async def set_target(server: Server, index: int, target: str) -> str:
 async def warned(server: Server, warning: str | None) -> None:
     """Returns when /readyz warns so of the log, or of nothing."""
     with anyio.fail_after(20):
-        while httpx2.get(f"{server.url}/readyz").json()["warnings"].get("audit") != warning:  # noqa: ASYNC110
+        while httpx2.get(f"{server.url}/readyz", verify=False).json()["warnings"].get("audit") != warning:  # noqa: ASYNC110
             await anyio.sleep(0.1)
 
 

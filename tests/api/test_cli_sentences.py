@@ -1,12 +1,12 @@
 """What operators type by mistake is answered with a sentence and leaves no trace of the program."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.server import COMMAND, Server
+from tests.support.processes import run
+from tests.support.server import Server
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,7 @@ from tests.support.server import COMMAND, Server
 def test_a_mistake_is_answered_with_a_sentence(
     tidewaiter: Server, words: tuple[str, ...], status: int, sentence: str, tmp_path: Path
 ) -> None:
-    given: list[str | Path] = [COMMAND, "audit", *words]
-    done = subprocess.run(given, env=tidewaiter.variables, cwd=tmp_path, capture_output=True, timeout=60)
+    done = run(["audit", *words], tidewaiter.variables, tmp_path)
     said = done.stderr.decode()
     assert (done.returncode, sentence in said) == (status, True), said
     assert ("Traceback" in said, "\x1b[2J" in said) == (False, False), said

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from registry.transparency.notes import SignerKey
-from tests.support.server import COMMAND, Server
+from tests.support.processes import COMMAND, run
+from tests.support.server import Server
 
 WHOLE, PART = "log.jsonl", "part.jsonl"
 
@@ -24,8 +26,7 @@ class Desk:
     key: str
 
     def verify(self, file: str, *words: str, key: str | None = None, stdin: bytes = b"") -> tuple[int, str]:
-        given: list[str | Path] = [COMMAND, "audit", "verify", file, "--key", key or self.key, *words]
-        done = subprocess.run(given, cwd=self.folder, capture_output=True, input=stdin, timeout=60)
+        done = run(["audit", "verify", file, "--key", key or self.key, *words], os.environ, self.folder, stdin)
         assert b"Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout.decode()
 

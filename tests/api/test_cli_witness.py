@@ -1,7 +1,7 @@
 """The witness at the machine of whoever runs it: what a server may do to it that does not want to be watched."""
 
 import json
-import subprocess
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from api.cli import audit_witness
 from registry.audit import witnessing
 from registry.transparency.checkpoints import Checkpoint
 from registry.transparency.notes import SignerKey, sign
-from tests.support.server import COMMAND
+from tests.support.processes import run
 
 SIGNER = SignerKey.generate("log.example/audit/1")
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -51,8 +51,8 @@ def looked(url: str, state: Path, cosign: Path | None = None) -> int:
 
 
 def called(*words: str) -> tuple[int, str]:
-    done = subprocess.run([COMMAND, "audit", "witness", *words], capture_output=True, text=True, timeout=30)
-    return done.returncode, done.stderr
+    done = run(["audit", "witness", *words], os.environ)
+    return done.returncode, done.stderr.decode()
 
 
 def note(size: int, root: bytes) -> str:

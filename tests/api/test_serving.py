@@ -1,6 +1,7 @@
 """The life of the server as a process: how it starts, what it survives, how it ends, and what works beside it.
 
-No process may be left where a server worked: every test looks.
+No process may be left where a server worked: every test looks. The servers here, and the commands beside them, are
+begun by the system, in a folder that they have made themselves.
 """
 
 import asyncio
@@ -27,7 +28,8 @@ from registry.storage.database import connect
 from tests.support import world
 from tests.support.handmade import Door, digest_of, knocking
 from tests.support.images import payload
-from tests.support.server import COMMAND, STOP_SECONDS, Server, serving
+from tests.support.processes import COMMAND
+from tests.support.server import SERVE, STOP_SECONDS, Server
 
 MEBIBYTE = 1024 * 1024
 NOBODY = pwd.getpwnam("nobody").pw_uid
@@ -41,15 +43,16 @@ pytestmark = on_linux
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a server was started once and stopped. Its copies spare the other tests the making."""
     folder = tmp_path_factory.mktemp("made") / "server"
-    with serving(folder) as server:
-        assert server.stop() == 0
+    server = Server(folder, words=SERVE)
+    server.start()
+    assert server.stop() == 0
     return folder
 
 
 @pytest.fixture
 def server(made: Path, tmp_path: Path) -> Iterator[Server]:
     """Not started. It leaves nothing at work, however the test ends."""
-    server = Server(tmp_path / "server")
+    server = Server(tmp_path / "server", words=SERVE)
     shutil.copytree(made / "data", server.folder / "data")
     yield server
     if server.process is not None and server.process.poll() is None:
@@ -239,13 +242,13 @@ async def test_a_taken_port_for_metrics_that_nobody_chose_is_no_hindrance(server
         with suppress(OSError):  # then somebody else has it, which is as good
             prometheus.bind(("127.0.0.1", 9090))
             prometheus.listen()
-        ours = Server(server.folder, {"TIDEWAITER_ADMIN_LISTEN": ""})
+        ours = Server(server.folder, {"TIDEWAITER_ADMIN_LISTEN": ""}, words=SERVE)
         await begin(ours)
     try:
         told = re.search(r"Metrics are at +(http://127.0.0.1:(\d+)/metrics)", ours.output)
         assert told is not None
         assert told[2] != "9090"
-        assert httpx2.get(told[1]).status_code == 200
+        assert httpx2.get(told[1], verify=False).status_code == 200
     finally:
         assert await end(ours) == 0
 
@@ -253,7 +256,7 @@ async def test_a_taken_port_for_metrics_that_nobody_chose_is_no_hindrance(server
 async def test_a_second_server_on_the_same_data_says_so_and_outlives_the_first(server: Server) -> None:
     await begin(server)
     assert "another server" not in server.output
-    second = Server(server.folder / "second", {"TIDEWAITER_DATA": str(server.folder / "data")})
+    second = Server(server.folder / "second", {"TIDEWAITER_DATA": str(server.folder / "data")}, words=SERVE)
     await begin(second)
     try:
         assert f"another server is at work on the same data, {server.folder}/data" in second.output
@@ -287,7 +290,7 @@ async def elsewhere(made: Path, short_path: Path) -> AsyncIterator[embedded.Serv
 async def test_a_database_of_ones_own_is_migrated_once_then_served_and_may_go_and_come_back(
     elsewhere: embedded.Server, tmp_path: Path
 ) -> None:
-    server = Server(tmp_path / "server", {"TIDEWAITER_DATABASE_URL": elsewhere.dsn})
+    server = Server(tmp_path / "server", {"TIDEWAITER_DATABASE_URL": elsewhere.dsn}, words=SERVE)
     refused = await command(server, "serve")
     assert refused.returncode == 1
     assert refused.stderr == (
@@ -386,7 +389,7 @@ async def test_an_ordinary_user_serves_from_a_folder_of_its_own(open_folder: Pat
     if not await asyncio.to_thread(nobody_can_run_it):
         pytest.skip("LOUD: the user nobody cannot reach the installation, so an ordinary user's server is not tested")
     server = Server(open_folder / "server", {"TIDEWAITER_DATA": str(open_folder / "own" / "data")})
-    process = begun([*AS_NOBODY, COMMAND, "serve"], server)
+    process = begun([*AS_NOBODY, *SERVE], server)
     try:
         await until(lambda: process.poll() is not None or server.is_ready())
         assert server.is_ready(), server.output
@@ -407,11 +410,10 @@ def owners_of(processes: Sequence[int]) -> set[int]:
 
 def test_who_comes_as_soon_as_they_are_welcome_is_not_turned_away(short_path: Path) -> None:
     server = Server(short_path)
-    words = [COMMAND, "serve"]
-    with subprocess.Popen(words, env=server.variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(SERVE, env=server.variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             assert process.stdout is not None
             assert any(b"Tidewaiter is at" in line for line in process.stdout)
-            assert httpx2.get(f"{server.url}/healthz").status_code == 200
+            assert httpx2.get(f"{server.url}/healthz", verify=False).status_code == 200
         finally:
             process.terminate()

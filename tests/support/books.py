@@ -41,16 +41,28 @@ async def opened(dsn: str, *, as_app: bool = False, as_sequencer: bool = False) 
 
 @asynccontextmanager
 async def new_database(server: Server) -> AsyncIterator[str]:
-    """The address of a database of its own, of this version and empty."""
+    """The address of a database of its own, of this version and empty: a copy of one that was migrated."""
     name = f"test_{secrets.token_hex(6)}"
     async with opened(address_of(server)) as owner:
-        await owner.execute(f"CREATE DATABASE {name}")
-        dsn = address_of(server).replace("/tidewaiter?", f"/{name}?")
+        await _make_blank(server, owner)
+        await owner.execute(f"CREATE DATABASE {name} TEMPLATE blank")
         try:
-            await migrating.migrate(dsn)
-            yield dsn
+            yield _address(server, name)
         finally:
             await owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _make_blank(server: Server, owner: asyncpg.Connection) -> None:
+    """At the first need. It has its name when it is complete."""
+    if await owner.fetchval("SELECT true FROM pg_database WHERE datname = 'blank'"):
+        return
+    await owner.execute("CREATE DATABASE migrating")
+    await migrating.migrate(_address(server, "migrating"))
+    await owner.execute("ALTER DATABASE migrating RENAME TO blank")
+
+
+def _address(server: Server, name: str) -> str:
+    return address_of(server).replace("/tidewaiter?", f"/{name}?")
 
 
 @asynccontextmanager

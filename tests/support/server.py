@@ -5,20 +5,22 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 
+from tests.support import made, processes
+from tests.support.processes import COMMAND, Process
+
 START_SECONDS = 60
 STOP_SECONDS = 30
-COMMAND = Path(sys.executable).with_name("tidewaiter")
+SERVE = (COMMAND, "serve")
 PASSWORD = "the administrator's password"
 
 
@@ -31,16 +33,19 @@ def free_port() -> int:
 
 @dataclass(slots=True)
 class Server:
-    """One server. `advance` moves its clock forward, and never back."""
+    """One server. `advance` moves its clock forward, and never back.
+
+    The system begins it with `words` where they are given, and so each command beside it, else a fork does.
+    """
 
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     admin_password: str = PASSWORD
     port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Process | None = None
     ahead: float = 0.0
-    words: Sequence[str | Path] = (COMMAND, "serve")
+    words: Sequence[str | Path] | None = None
 
     @property
     def registry(self) -> str:
@@ -77,14 +82,20 @@ class Server:
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "output").open("ab") as output:
-            self.process = subprocess.Popen(
-                self.words, env=self.variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
+            self.process = self._begun(output)
         deadline = time.monotonic() + START_SECONDS
         while not self.is_ready():
             assert self.process.poll() is None, self.output
             assert time.monotonic() < deadline, self.output
             time.sleep(0.02)
+
+    def _begun(self, output: IO[bytes]) -> subprocess.Popen[bytes] | Process:
+        variables = self.variables
+        if self.words is None:
+            if "TIDEWAITER_DATABASE_URL" not in variables:
+                made.lay(Path(variables["TIDEWAITER_DATA"]))
+            return processes.begin(["serve"], variables, stdout=output, stderr=output)
+        return subprocess.Popen(self.words, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
     def is_ready(self) -> bool:
         try:
@@ -100,9 +111,13 @@ class Server:
 
     def command(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Runs `tidewaiter …` beside the server, with the same settings."""
-        return subprocess.run(
-            [COMMAND, *words], env=self.variables, input=stdin, capture_output=True, text=True, timeout=60
-        )
+        done = self._ran(words, stdin.encode())
+        return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def _ran(self, words: Sequence[str], stdin: bytes) -> subprocess.CompletedProcess[bytes]:
+        if self.words is None:
+            return processes.run(words, self.variables, stdin=stdin)
+        return subprocess.run([COMMAND, *words], env=self.variables, input=stdin, capture_output=True, timeout=60)
 
     def advance(self, seconds: float) -> None:
         self.ahead += seconds

@@ -113,8 +113,15 @@ def statements(tidewaiter: Server) -> int:
 
 
 async def statements_of(tidewaiter: Server, query: str, by: Person, /, **variables: Any) -> int:
-    """How many statements an operation takes, once its document and its asker are known."""
+    """How many statements an operation takes, once its document and its asker are known.
+
+    The server does other things beside: a number counts when it was measured twice in a row.
+    """
     await ask(tidewaiter, query, by, **variables)
-    before = statements(tidewaiter)
-    await ask(tidewaiter, query, by, **variables)
-    return statements(tidewaiter) - before
+    measured: list[int] = []
+    while len(measured) < 2 or measured[-1] != measured[-2]:
+        assert len(measured) < 20, measured
+        before = statements(tidewaiter)
+        await ask(tidewaiter, query, by, **variables)
+        measured.append(statements(tidewaiter) - before)
+    return measured[-1]

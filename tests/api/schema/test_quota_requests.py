@@ -33,6 +33,12 @@ async def acme(tidewaiter: Server) -> Tenant:
     return await limited(tidewaiter)
 
 
+@pytest.fixture(scope="module")
+async def unchanged(tidewaiter: Server) -> Tenant:
+    """For tests that leave nothing waiting in it."""
+    return await limited(tidewaiter)
+
+
 async def limited(tidewaiter: Server) -> Tenant:
     """With a repository, and a limit of 7 at each kind of scope."""
     acme = await world.tenant(tidewaiter, "requests")
@@ -213,25 +219,28 @@ async def test_an_approval_never_lowers_a_limit_that_was_raised_meanwhile(
     ids=str,
 )
 async def test_what_cannot_be_meant_is_not_asked_for(
-    tidewaiter: Server, acme: Tenant, given: dict[str, Any], code: str
+    tidewaiter: Server, unchanged: Tenant, given: dict[str, Any], code: str
 ) -> None:
-    assert await verdict(tidewaiter, "requestQuota", acme.owner, **(wish(acme) | given)) == code
-    assert len(await pages(tidewaiter, acme.owner)) == (code == "DONE")
+    owner = unchanged.owner
+    assert await verdict(tidewaiter, "requestQuota", owner, **(wish(unchanged) | given)) == code
+    waiting = await pages(tidewaiter, owner, state="PENDING")
+    assert len(waiting) == (code == "DONE")
+    for one in waiting:
+        await decided(unchanged, one["id"], approve=False)
 
 
-async def test_a_request_without_a_number_is_none(tidewaiter: Server, acme: Tenant) -> None:
+async def test_a_request_without_a_number_is_none(tidewaiter: Server, unchanged: Tenant) -> None:
     """A variable that was forgotten must not ask for all there is."""
-    given = wish(acme)
+    given = wish(unchanged)
     del given["limit"]
-    error = await refusal(tidewaiter, "requestQuota", acme.owner, REQUEST, **given)
+    error = await refusal(tidewaiter, "requestQuota", unchanged.owner, REQUEST, **given)
     assert (error["code"], error["path"]) == ("LIMIT_INVALID", ["limit"])
 
 
-async def test_one_who_asks_for_too_little_is_told_the_present_limit(tidewaiter: Server, acme: Tenant) -> None:
-    error = await refusal(tidewaiter, "requestQuota", acme.owner, REQUEST, **wish(acme, most=3))
-    assert error["message"] == (
-        f"STORAGE_BYTES of organization '{acme.organization}' is limited to 7 bytes already. Ask for more than that."
-    )
+async def test_one_who_asks_for_too_little_is_told_the_present_limit(tidewaiter: Server, unchanged: Tenant) -> None:
+    error = await refusal(tidewaiter, "requestQuota", unchanged.owner, REQUEST, **wish(unchanged, most=3))
+    ours = f"organization '{unchanged.organization}'"
+    assert error["message"] == f"STORAGE_BYTES of {ours} is limited to 7 bytes already. Ask for more than that."
 
 
 UNKNOWN = f"request_{'0' * 32}"

@@ -16,7 +16,9 @@ async def bearer(tidewaiter: Server, person: world.Person | None) -> dict[str, s
 
 async def listed(tidewaiter: Server, person: world.Person | None) -> list[str]:
     """By the token that the challenge asks for, as clients do it."""
-    async with httpx2.AsyncClient(base_url=tidewaiter.url, headers=await bearer(tidewaiter, person)) as door:
+    async with httpx2.AsyncClient(
+        base_url=tidewaiter.url, headers=await bearer(tidewaiter, person), verify=False
+    ) as door:
         names: list[str] = (await door.get("/v2/_catalog")).json()["repositories"]
         return names
 

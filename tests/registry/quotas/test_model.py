@@ -310,7 +310,7 @@ async def explored(dsn: str, folder: Path, examples: int, *, same: bool = False)
 
 async def test_the_engine_does_what_the_model_says(tidewaiter: Server, tmp_path: Path) -> None:
     async with new_database(tidewaiter) as dsn:
-        assert await explored(dsn, tmp_path, 20) is None
+        assert await explored(dsn, tmp_path, 12) is None
 
 
 FAULTS = {
