@@ -9,6 +9,7 @@ import atexit
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -41,28 +42,41 @@ def load() -> None:
 
 
 def serve(door: socket.socket) -> None:
-    """Until the caller is gone."""
+    """Until the caller is gone. That a process is over wakes it as a call does, so that neither can be missed."""
+    woken, wakes = os.pipe()
+    os.set_blocking(wakes, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, lambda *_: reap())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
     while True:
-        call, files, _, _ = socket.recv_fds(door, LARGEST, STREAMS + 1)
-        if not call:
-            return
-        *streams, told = files
-        if (pid := os.fork()) == 0:
-            become(streams, [told, *kept.values(), door.detach()], **json.loads(call))
-        for file in streams:
-            os.close(file)
-        tell(told, pid)
-        kept[pid] = told
-        reap()  # it may have been over before it was kept
+        ready, _, _ = select.select([door, woken], [], [])
+        if woken in ready:
+            os.read(woken, LARGEST)
+        reap()
+        if door in ready:
+            call, files, _, _ = socket.recv_fds(door, LARGEST, STREAMS + 1)
+            if not call:
+                return
+            answer(call, files, [door.fileno(), woken, wakes])
+
+
+def answer(call: bytes, files: Sequence[int], ours: Sequence[int]) -> None:
+    """Begins the process, which gets no file that is ours, and tells its id."""
+    *streams, told = files
+    if (pid := os.fork()) == 0:
+        become(streams, [told, *kept.values(), *ours], **json.loads(call))
+    for file in streams:
+        os.close(file)
+    tell(told, pid)
+    kept[pid] = told
 
 
 def reap() -> None:
     """Tells the status of each process that is over."""
     for pid, told in [*kept.items()]:
         over, status = os.waitpid(pid, os.WNOHANG)
-        if over and kept.pop(pid, None) is not None:
+        if over:
+            del kept[pid]
             tell(told, os.waitstatus_to_exitcode(status))
             os.close(told)
 
@@ -76,6 +90,7 @@ def become(
     streams: Sequence[int], ours: Sequence[int], words: list[str], environment: dict[str, str], folder: str
 ) -> NoReturn:
     """The process that was called, without the files that are ours."""
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number, file in enumerate(streams):
