@@ -41,9 +41,11 @@ class Link:
 
 @dataclass(slots=True)
 class Dues:
-    """`held` bytes of it are written down as held by uploads already."""
+    """`held` bytes of it are written down as held by uploads already. Whoever asks for more of a key had `before` of it
+    on its way: what is asked for in all is both."""
 
     held: int = 0
+    before: int = 0
     link: Link | None = None
     _lines: dict[Due, Line] = field(default_factory=dict)
 

@@ -60,11 +60,12 @@ class Denied(Refusal):
 
 class QuotaExceeded(Denied):
     """`detail` holds key, scope, limit, used, held and requested, all numbers in the key's unit. `kind` and `scope_id`
-    are those of the scope."""
+    are those of the scope, and `needed` is what would have had to be charged there."""
 
     code = "QUOTA_EXCEEDED"
     kind: str | None = None
     scope_id: UUID | None = None
+    needed: int = 0
 
 
 class TrafficExceeded(QuotaExceeded):

@@ -173,11 +173,12 @@ def _moved(points: list[Point]) -> bool:
 def _days_line(told: Report, key: Key) -> str:
     points, forecast = told.days[key], told.forecasts[key]
     peak = quotas.quantity(key, max(point.peak for point in points))
+    held = " used and held" if key is Key.STORAGE_BYTES else ""
     first, last = (quotas.quantity(key, point.value) for point in (points[0], points[-1]))
     if key in quotas.MONTHLY:
         line = f"{quotas.quantity(key, sum(point.value for point in points))} in all, {peak} in the busiest hour"
     else:
-        line = f"from {first} to {last}, at most {peak}"
+        line = f"from {first} to {last}, at most {peak}{held}"
     trend = "" if forecast.trend is None else f", {forecast.trend:+.1f} a day"
     return f"{key.value:14} {line}{trend}{_full(forecast.full_in)}"
 

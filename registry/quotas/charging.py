@@ -149,17 +149,19 @@ def _arguments(work: Work, lines: Sequence[Line]) -> list[list[Any]]:
 
 
 async def _exceeded(work: Work, line: Line, limit: int, charged: int) -> QuotaExceeded:
+    """What whoever asks holds itself is part of what they ask for, and nothing to wait for."""
     row = await _standing(work, line.due)
     key, scope = line.due.key, f"{line.due.kind} '{row['name']}'"
-    requested = line.amount + line.if_new
-    on_its_way = row["held"] - (work.dues.held if key is Key.STORAGE_BYTES else 0)
+    needed, before = line.amount + line.if_new, work.dues.before
+    all_held = row["held"] - (work.dues.held if key is Key.STORAGE_BYTES else 0)
+    used, held, requested = charged - all_held, all_held - before, needed + before
     if period := quotas.period_of(key, work.now):
         scope = f"{scope} in {period}"
-    sentence = quotas.exceeded(key, scope, limit, charged - on_its_way, on_its_way, requested)
-    numbers = {"limit": limit, "used": charged - on_its_way, "held": on_its_way, "requested": requested}
+    sentence = quotas.exceeded(key, scope, limit, used, held, requested)
+    numbers = {"limit": limit, "used": used, "held": held, "requested": requested}
     if not period:
         refusal = QuotaExceeded(sentence, key=key.value, scope=scope, **numbers)
-        refusal.kind, refusal.scope_id = line.due.kind, line.due.scope
+        refusal.kind, refusal.scope_id, refusal.needed = line.due.kind, line.due.scope, needed
         return refusal
     resets = quotas.next_month(work.now).isoformat()
     return TrafficExceeded(sentence, key=key.value, scope=scope, retry_after=RETRY_SECONDS, resets_at=resets, **numbers)

@@ -160,7 +160,7 @@ class Meter:
             needed = max(amount - lease.left, 0)
             wanted = max(needed, quotas.next_lease(key, lease.block))
             scope = Place("organization", "", True, place.account_id, place.organization_id)
-            granted = await reserving.reserve(work, key, scope, wanted, needed, share=quotas.LEASE_SHARE)
+            granted = await reserving.reserve(work, key, scope, wanted, needed, lease.left, share=quotas.LEASE_SHARE)
             row = await self._extend(work, lease, scope, key, granted)
         lease.left = granted if row["fresh"] else lease.left + granted
         lease.period, lease.begins = row["period"], datetime.strptime(row["period"], "%Y-%m").replace(tzinfo=UTC)

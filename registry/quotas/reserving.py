@@ -21,10 +21,12 @@ REFUNDED = "SELECT DISTINCT scope_kind, scope_id, key FROM quota_refund"
 APPLY = "SELECT quota_apply($1, $2, $3)"
 
 
-def hold(work: Work, amount: int, place: Place) -> None:
-    """Holds bytes that are about to move; whoever holds writes the amount down (`upload.held`)."""
+def hold(work: Work, amount: int, place: Place, before: int = 0) -> None:
+    """Holds bytes that are about to move, beside those that were held before for the same; whoever holds writes the
+    amount down (`upload.held`)."""
     work.charge(Key.STORAGE_BYTES, amount, place)
     work.dues.held += amount
+    work.dues.before = before
 
 
 async def reserve(
@@ -33,13 +35,15 @@ async def reserve(
     place: Place,
     wanted: int,
     needed: int,
+    before: int,
     *,
     share: int,
     within: str = RESERVE,
     more: Sequence[Any] = (),
 ) -> int:
     """Charges at once what is wanted, or less where that would be more than a share of what is left, but always what
-    is needed; returns it. Raises `QuotaExceeded` when not even that has room; the Work must then be left.
+    is needed beside what was charged before for the same; returns it. Raises `QuotaExceeded` when not even that has
+    room; the Work must then be left.
 
     `within` is a statement that does it and more, with the arguments `more`; 0 where it found nothing to reserve for.
     """
@@ -54,6 +58,7 @@ async def reserve(
     amount: int = rows[0]["charged"]
     if key is Key.STORAGE_BYTES:
         work.dues.held += amount
+    work.dues.before = before
     await charging.read_charged(work, [Line(due, place, amount) for due in dues], rows[1:])
     return amount
 

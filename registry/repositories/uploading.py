@@ -168,7 +168,7 @@ async def claim(work: Work, place: Place, upload: UUID, length: int | None) -> C
     if row is None:
         raise await _not_claimed(work, place, upload)
     check_size(work, row["held"])
-    reserving.hold(work, row["more"], place)
+    reserving.hold(work, row["more"], place, row["held"] - row["more"])
     return Claim(upload, place, lease, row["received"], row["held"], row["algorithm"])
 
 
@@ -182,7 +182,7 @@ async def hold_window(work: Work, mine: Claim, until: int) -> Claim:
     needed = until - mine.held
     wanted, key, share = max(needed, quotas.next_window(mine.held)), Key.STORAGE_BYTES, quotas.WINDOW_SHARE
     window = await reserving.reserve(
-        work, key, mine.place, wanted, needed, share=share, within=HOLD_WINDOW, more=renewed
+        work, key, mine.place, wanted, needed, mine.held, share=share, within=HOLD_WINDOW, more=renewed
     )
     if not window:
         raise unknown()

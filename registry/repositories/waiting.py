@@ -105,8 +105,7 @@ async def _look(work: Work, upload: UUID, refusal: QuotaExceeded) -> Crowd:
     if refusal.detail["key"] != Key.STORAGE_BYTES or refusal.kind is None:
         return Crowd()
     default = default_limit(work.settings, Key.STORAGE_BYTES, refusal.kind)
-    needed = refusal.detail["requested"]
-    seen = refusal.scope_id, upload, work.now, work.now + WAITS_YET, default, needed
+    seen = refusal.scope_id, upload, work.now, work.now + WAITS_YET, default, refusal.needed
     row = await work.fetchrow(LOOK[refusal.kind], *seen)
     assert row is not None  # noqa: S101
     return Crowd(**row)

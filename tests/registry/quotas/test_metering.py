@@ -273,3 +273,16 @@ async def test_a_limit_that_is_lowered_ends_what_is_leased(
             await pull(ours, server)
     assert (await quota(ours)).used == 2
     assert await differences(books) == []
+
+
+async def test_who_is_refused_is_told_all_that_was_asked_for(ours: Household, system: System) -> None:
+    """Not what goes beyond what this server may let through."""
+    await limit(ours, Key.EGRESS_BYTES, 1_000_000)
+    async with ours.begin() as work:
+        place = await ours.place(work, "web")
+        await system.meter.let_through(work, place, None, 0, 100)
+        assert (await quota(ours, Key.EGRESS_BYTES)).held > 100
+        with pytest.raises(TrafficExceeded) as refused:
+            await system.meter.let_through(work, place, None, 0, 999_950)
+    assert refused.value.detail["requested"] == 999_950
+    assert refused.value.detail["used"] + refused.value.detail["held"] == 100

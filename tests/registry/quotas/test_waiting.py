@@ -189,6 +189,22 @@ async def test_who_only_moves_keeps_nobody_from_giving_way(acme: Tenant, door: D
     assert await used(acme) == (8 * PART, 0)
 
 
+async def test_what_one_holds_oneself_is_asked_for_and_nothing_to_wait_for(acme: Tenant, door: Door) -> None:
+    """In a stream, and in parts that are announced: the sentence names all that came and what comes next."""
+    assert await limit(acme, "STORAGE_BYTES", "organization", 10 * PART) == []
+    stream = Stream(acme, "alone")
+    await stream.begin(door)
+    stream.send(11)
+    assert await stream.end(door) == 403
+    upload = await door.begin_upload(f"{acme.organization}/web")
+    assert (await door.patch(upload, content=bytes(6 * PART))).status_code == 202
+    announced = await door.patch(upload, content=bytes(5 * PART))
+    for told in (refusal(await stream.answer), refusal(announced)):
+        assert {name: told["detail"][name] for name in ("used", "held")} == {"used": 0, "held": 0}
+        assert 10 * PART < told["detail"]["requested"] <= 11 * PART
+        assert "on its way" not in told["message"]
+
+
 async def test_where_nothing_was_ever_stored_the_default_limit_refuses_at_once(dsn: str, data: Path) -> None:
     async with in_process(dsn, data, quota_storage_bytes=1000) as system:
         ours = await settle(system, "first")
