@@ -9,6 +9,7 @@ import pytest
 
 from registry.audit.tables import AuditRow
 from tests.support.books import new_database, opened
+from tests.support.inside import meets
 from tests.support.server import Server
 
 NOW = datetime.now(UTC)
@@ -279,6 +280,18 @@ async def test_what_falls_outside_the_prepared_months_is_kept(
     await sequencer.execute(INSERT, moment, "entry.next")
     rows = await owner.fetch("SELECT action FROM audit_log WHERE logged_at = $1 ORDER BY seq", moment)
     assert [row["action"] for row in rows] == ["entry.early", "entry.next"]
+
+
+async def test_an_entry_that_comes_while_its_month_is_prepared_keeps_it_in_the_rest(
+    owner: asyncpg.Connection, app: asyncpg.Connection, sequencer: asyncpg.Connection
+) -> None:
+    moment = NOW + timedelta(days=2400)
+    async with sequencer.transaction():
+        await sequencer.execute(INSERT, moment, "entry.meanwhile")
+        preparing = await meets(owner, app.fetchval("SELECT audit_prepare($1)", moment))
+        assert not preparing.done()
+    assert await preparing is None
+    assert await owner.fetchval("SELECT action FROM audit_log_rest WHERE logged_at = $1", moment) == "entry.meanwhile"
 
 
 async def test_the_model_and_the_table_have_the_same_columns(owner: asyncpg.Connection) -> None:
