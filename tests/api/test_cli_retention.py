@@ -13,13 +13,7 @@ from tests.support.server import Server, serving
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("retention") / "server") as server:
-        number(server)
         yield server
-
-
-def number(server: Server) -> None:
-    """All that waits for its number: until then it is in no month, and then in the one that is now."""
-    assert server.command("audit", "checkpoint").returncode == 0
 
 
 def this(server: Server) -> Month:
@@ -69,7 +63,6 @@ def test_where_no_server_ran_there_are_no_entries_to_hold(server: Server) -> Non
     first = this(server)
     empty, later = Month(first.plus(1)), Month(first.plus(2))
     assert server.command("audit", "hold", "--month", empty.text).returncode == 0
-    number(server)
     server.advance((later.begin - server.now).total_seconds() + 86_400)
     assert server.command("audit", "list").returncode == 0
     assert said(server)[empty.text] == "no entries, under a legal hold"
