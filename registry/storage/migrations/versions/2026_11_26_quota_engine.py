@@ -240,17 +240,6 @@ BEGIN
     END LOOP;
 END $$;
 
--- As quota_charge, where there is room and nothing to tell; where not, it fails.
-CREATE FUNCTION quota_charge_quietly(
-    kinds text[], ids uuid[], keys text[], periods text[], amounts bigint[], defaults bigint[]
-) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM FROM quota_charge(kinds, ids, keys, periods, amounts, defaults);
-    IF FOUND THEN
-        RAISE EXCEPTION 'there is something to tell' USING ERRCODE = 'TW001';
-    END IF;
-END $$;
-
 -- Charges as much as is wanted, but no more than a share of what is left or the floor, whichever is more, and never
 -- less than is needed now; the same at each scope. A first row tells how much.
 CREATE FUNCTION quota_reserve(

@@ -19,7 +19,6 @@ ALTER TABLE quota_lease DROP CONSTRAINT quota_lease_used,
 
 CHARGING = """
 DROP FUNCTION quota_charge(text[], uuid[], text[], text[], bigint[], bigint[]);
-DROP FUNCTION quota_charge_quietly(text[], uuid[], text[], text[], bigint[], bigint[]);
 DROP FUNCTION quota_reserve(text[], uuid[], text, text, bigint[], bigint, bigint, int, bigint);
 DROP FUNCTION quota_apply(text, uuid, text, bigint);
 DROP FUNCTION quota_move(quota_counter, bigint, bigint);
